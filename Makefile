@@ -1,0 +1,80 @@
+# run, test, check, bench, clean. The first target you use sets up .venv by itself; the second time
+# that is a no-op. To use your own package source, set pip's usual variables:
+#   PIP_INDEX_URL, PIP_EXTRA_INDEX_URL   an index of one's own, asked before the default one
+#   PIP_FIND_LINKS                       a folder or page of wheels
+# PyPI's Linux wheel of torch carries CUDA (4.7 GB installed). Where one of the above offers a wheel
+# of the pinned version without it (2.x.y+cpu), that one is taken.
+PYTHON ?= python3
+ARGS ?=
+COVERAGE_FLOOR ?= 90
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := dev
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# uv reads its own variables; a person or a machine has set up pip's.
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+ifneq ($(strip $(UV_INDEX)),)
+export UV_INDEX_STRATEGY ?= unsafe-best-match
+endif
+# An empty variable is not an unset one.
+$(foreach v,UV_DEFAULT_INDEX UV_INDEX UV_FIND_LINKS,$(if $(strip $($(v))),,$(eval unexport $(v))))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-unit check format bench constraints clean
+
+help: ## Show this
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(STAMP) ## Set up .venv (every other target does so by itself)
+
+run: $(STAMP) ## Watch simulated events become candidates: make run ARGS="--help"
+	$(BIN)/goat run $(ARGS)
+
+test: $(STAMP) ## All tests, with real Kafka and Qdrant servers, and the coverage floor
+	$(BIN)/pytest --cov --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
+
+test-unit: $(STAMP) ## The tests that need no server
+	$(BIN)/pytest -m "not servers" $(ARGS)
+
+check: $(STAMP) ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy stream model consumers $(wildcard benchmarks/*.py)
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest -q tests/test_house.py
+
+format: $(STAMP) ## Format, and mend what lint can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Every benchmark; each ends with one line of JSON
+	@for script in benchmarks/[a-z]*.py; do \
+	  echo "== $$script" >&2; $(BIN)/python "$$script" $(ARGS) || exit 1; done
+
+constraints: $(STAMP) ## Pin what pyproject.toml resolves to now; set UPGRADE=--upgrade for newer ones
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 $(UPGRADE) \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o constraints.txt
+
+clean: ## Remove what was built; keeps .cache (downloads) and state (yours)
+	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .pytest_cache .mypy_cache \
+	  .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) is not installed: install Python 3.11 or later, or name one: make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$$($(PYTHON) --version) is too old: 3.11 or later is needed; name one: make PYTHON=python3.12"; exit 1; }
+	@echo "setting up $(VENV): once, some minutes and 5 GB (torch)" >&2
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -c constraints.txt -b constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
