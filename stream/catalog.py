@@ -1,0 +1,182 @@
+"""What is known of items and campaigns: the newest word on each, by event time.
+
+An item's description and its removal may reach us in either order. The later of the two in event
+time holds; at the same time, the removal does.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.events import Campaign, Item
+from stream.growing import Growing
+
+_NEVER = -1
+TEXT = "text"  # name of the vector, given or embedded, that stands for an item's text
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRecord:
+    """One item.
+
+    Attributes
+    ----------
+    announced_us : int
+        Event time of what is known here; -1 when only a removal is known.
+    removed_us : int
+        Event time of the last removal; -1 for none.
+    expires_us : int, or None for never
+    vectors : name -> float32[d]
+    """
+
+    announced_us: int = _NEVER
+    removed_us: int = _NEVER
+    event_id: str = ""
+    title: str | None = None
+    description: str | None = None
+    categories: tuple[str, ...] = ()
+    campaign_id: str | None = None
+    price: float | None = None
+    expires_us: int | None = None
+    vectors: Mapping[str, NDArray[np.float32]] = field(
+        default_factory=dict[str, NDArray[np.float32]]
+    )
+
+    @property
+    def removed(self) -> bool:
+        """Whether the item must not be shown any more."""
+        return self.removed_us >= self.announced_us and self.removed_us != _NEVER
+
+    @property
+    def text(self) -> str:
+        """Title, categories and description as one text; empty where nothing is known."""
+        parts = (self.title or "", ", ".join(self.categories), self.description or "")
+        return ". ".join(p for p in parts if p)
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignRecord:
+    """State of one campaign; None where it was not said.
+
+    Attributes
+    ----------
+    told_us : int
+        Event time of what is known here.
+    """
+
+    told_us: int
+    event_id: str
+    budget_left: float | None = None
+    pacing: float | None = None
+    cap: int | None = None
+    paused: bool | None = None
+
+
+def record_of(item: Item) -> ItemRecord:
+    """What an event says of its item."""
+    return ItemRecord(
+        announced_us=item.time_us,
+        event_id=item.event_id,
+        title=item.title,
+        description=item.description,
+        categories=item.categories or (),
+        campaign_id=item.campaign_id,
+        price=item.price,
+        expires_us=item.expires_us,
+        vectors={n: np.array(v, np.float32) for n, v in (item.vectors or {}).items()},
+    )
+
+
+class Catalog:
+    """Items by their number in the item vocabulary, and campaigns by name."""
+
+    def __init__(self) -> None:
+        self._items: dict[int, ItemRecord] = {}
+        self._campaigns: dict[str, CampaignRecord] = {}
+        self._removed: Growing[np.bool_] = Growing(np.bool_)
+        self._expires: Growing[np.int64] = Growing(np.int64, np.iinfo(np.int64).max)
+        self.changed_items: set[int] = set()
+        self.changed_campaigns: set[str] = set()
+
+    @property
+    def items(self) -> Mapping[int, ItemRecord]:
+        """What is known, by item number; items only ever clicked are not in it."""
+        return self._items
+
+    @property
+    def campaigns(self) -> Mapping[str, CampaignRecord]:
+        """What is known of campaigns."""
+        return self._campaigns
+
+    def announce(self, number: int, item: Item) -> bool:
+        """Take in an item's description; False if a newer one is known."""
+        known = self._items.get(number, ItemRecord())
+        told = record_of(item)
+        if (told.announced_us, told.event_id) <= (known.announced_us, known.event_id):
+            return False
+        self._set(number, replace(told, removed_us=known.removed_us))
+        return True
+
+    def attach(self, number: int, name: str, vector: NDArray[np.float32]) -> None:
+        """Add a vector, float32[d], to a known item's; it goes when the item is told anew."""
+        known = self._items[number]
+        self._set(number, replace(known, vectors={**known.vectors, name: vector}))
+
+    def remove(self, number: int, time_us: int) -> bool:
+        """Take in an item's removal; False if it was removed as late or later already."""
+        known = self._items.get(number, ItemRecord())
+        if time_us <= known.removed_us:
+            return False
+        self._set(number, replace(known, removed_us=time_us))
+        return True
+
+    def tell(self, campaign: Campaign) -> bool:
+        """Take in a campaign's state; False if a newer one is known."""
+        known = self._campaigns.get(campaign.campaign_id)
+        if known and (campaign.time_us, campaign.event_id) <= (known.told_us, known.event_id):
+            return False
+        self._campaigns[campaign.campaign_id] = CampaignRecord(
+            told_us=campaign.time_us,
+            event_id=campaign.event_id,
+            budget_left=campaign.budget_left,
+            pacing=campaign.pacing,
+            cap=campaign.cap,
+            paused=campaign.paused,
+        )
+        self.changed_campaigns.add(campaign.campaign_id)
+        return True
+
+    def removed(self, n: int) -> NDArray[np.bool_]:
+        """Which of the first ``n`` items are removed: bool[n], not to be kept."""
+        return self._removed.reserve(n)[:n]
+
+    def showable(self, n: int, now_us: int) -> NDArray[np.bool_]:
+        """Which of the first ``n`` items may be shown at a time: not removed, not expired."""
+        showable: NDArray[np.bool_] = ~self.removed(n) & (self._expires.reserve(n)[:n] > now_us)
+        return showable
+
+    def mark_saved(self) -> None:
+        """What changed so far is on disk."""
+        self.changed_items.clear()
+        self.changed_campaigns.clear()
+
+    def restore(
+        self,
+        items: Iterable[tuple[int, ItemRecord]],
+        campaigns: Iterable[tuple[str, CampaignRecord]],
+    ) -> None:
+        """Put back what a snapshot held."""
+        for number, record in items:
+            self._set(number, record)
+        self._campaigns.update(campaigns)
+        self.mark_saved()
+
+    def _set(self, number: int, record: ItemRecord) -> None:
+        self._items[number] = record
+        self.changed_items.add(number)
+        self._removed.reserve(number + 1)[number] = record.removed
+        never = np.iinfo(np.int64).max
+        expires = never if record.expires_us is None else record.expires_us
+        self._expires.reserve(number + 1)[number] = expires

@@ -1,0 +1,282 @@
+"""Events from Kafka: a consumer group for the partitions, our own state for the positions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from kafka.errors import FencedInstanceIdError, KafkaError, OffsetOutOfRangeError
+
+from stream.batch import Headers, Partition, RecordBatch
+from stream.clock import Clock
+from stream.deadline import Deadline
+from stream.errors import RetentionPassed, SourceError
+from stream.kafka_client import (
+    COOPERATIVE,
+    AssignmentListener,
+    Consumer,
+    Record,
+    RecordHeaders,
+    committed,
+    headers_of,
+    native,
+    natives,
+    new_consumer,
+    offset_of,
+    ours,
+    value_of,
+)
+from stream.kafka_topics import KafkaCluster, await_listener
+from stream.kafka_watch import StallWatch
+
+ASK_TIMEOUT_MS = 2_000
+CLOSE_TIMEOUT_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaConfig:
+    """What to read, and how.
+
+    Attributes
+    ----------
+    start : "earliest" or "latest"
+        Where to begin on a partition whose position the state does not know. Never used to jump
+        over what retention has deleted: that is an error.
+    isolation : "read_committed" or "read_uncommitted"
+        Whether messages of aborted and unfinished transactions are left out.
+    max_poll_interval_s : float
+        Time between two polls after which the group takes our partitions away.
+    session_timeout_s : float
+        Time without heartbeat after which it does so.
+    member : str
+        A name by which the group knows us again after a crash: the partitions come back at once,
+        not when the session has timed out. Without one, every start is a new member.
+    stall_after_s, check_every_s : float
+        See `StallWatch`.
+    fetch_bytes : int
+        Most bytes of one partition in one answer of a broker; one larger message still comes.
+    """
+
+    cluster: KafkaCluster
+    topics: tuple[str, ...]
+    group: str
+    start: Literal["earliest", "latest"] = "earliest"
+    isolation: Literal["read_committed", "read_uncommitted"] = "read_committed"
+    max_poll_interval_s: float = 300.0
+    session_timeout_s: float = 45.0
+    connect_timeout_s: float = 30.0
+    stall_after_s: float = 60.0
+    check_every_s: float = 5.0
+    fetch_bytes: int = 4 << 20
+    member: str = ""
+
+    def options(self) -> dict[str, object]:
+        """Return kafka-python's keyword arguments."""
+        return {
+            **self.cluster.options(),
+            "client_id": "goat",
+            "group_id": self.group,
+            "group_instance_id": self.member or None,
+            # Neither of the two policies: an offset out of range is raised.
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+            "allow_auto_create_topics": False,
+            "isolation_level": self.isolation,
+            "partition_assignment_strategy": COOPERATIVE,
+            "max_poll_interval_ms": int(self.max_poll_interval_s * 1_000),
+            "session_timeout_ms": int(self.session_timeout_s * 1_000),
+            "heartbeat_interval_ms": int(self.session_timeout_s * 1_000 / 15),
+            "bootstrap_timeout_ms": int(self.connect_timeout_s * 1_000),
+            "max_partition_fetch_bytes": self.fetch_bytes,
+            "metrics_enabled": False,
+        }
+
+
+class KafkaSource:
+    """A member of a consumer group that reads on from positions of our own.
+
+    Partitions come and go by the group's protocol; where to read on in one is never the group's
+    word. Kafka's committed offsets are written by `advise` for lag tools, and not read.
+
+    Parameters
+    ----------
+    config : KafkaConfig
+    positions : mapping
+        Next offset of each partition that the state knows.
+    clock : Clock
+        For the watchdog.
+
+    Raises
+    ------
+    SourceError
+        If the cluster does not answer or has no such topic.
+    """
+
+    def __init__(
+        self, config: KafkaConfig, positions: Mapping[Partition, int], clock: Clock
+    ) -> None:
+        self._config = config
+        self._positions = dict(positions)
+        self._watch = StallWatch(clock, config.stall_after_s, config.check_every_s)
+        self._paused = False
+        self._closed = False
+        self._consumer = _connect(config)
+        self._consumer.subscribe(config.topics, listener=AssignmentListener(self._assigned))
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
+        try:
+            polled = self._consumer.poll(int(timeout_s * 1_000), max_records)
+        except OffsetOutOfRangeError as gone:
+            raise self._out_of_range(gone) from gone
+        except FencedInstanceIdError as fenced:
+            raise SourceError(
+                f"{self._where()}: another member of group {self._config.group} has come under "
+                f"our name, {self._config.member}: only one may work on a state"
+            ) from fenced
+        except KafkaError as failed:
+            raise SourceError(f"{self._where()} cannot be read on: {failed!r}") from failed
+        batches = [_batch(ours(p), records) for p, records in polled.items()]
+        for batch in batches:
+            self._positions[batch.partition] = batch.next_offset
+        self._look_after(batches)
+        return batches
+
+    def seek(self, positions: Mapping[Partition, int]) -> None:
+        self._positions.update(positions)
+        self._place(self.assignment() & positions.keys())
+
+    def pause(self) -> None:
+        self._paused = True
+        self._consumer.pause(*natives(self.assignment()))
+
+    def resume(self) -> None:
+        self._paused = False
+        self._watch.moved(self.assignment())
+        self._consumer.resume(*natives(self.assignment()))
+
+    def advise(self, positions: Mapping[Partition, int]) -> None:
+        held = self.assignment()
+        # Not waited for: nothing of ours depends on it, and a partition that has just gone to
+        # another member is that member's to speak for.
+        if mine := {p: offset for p, offset in positions.items() if p in held}:
+            self._consumer.commit_async(committed(mine))
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Messages not yet read in the partitions held, as of the broker's last answer."""
+        lags: dict[Partition, int] = {}
+        for held in natives(self.assignment()):
+            end = self._consumer.highwater(held)
+            position = self._consumer.position(held, ASK_TIMEOUT_MS)
+            if end is not None and position is not None:
+                lags[ours(held)] = max(0, end - position)
+        return lags
+
+    def assignment(self) -> set[Partition]:
+        """Partitions held now."""
+        return {ours(p) for p in self._consumer.assignment()}
+
+    @property
+    def exhausted(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
+
+    def _assigned(self, partitions: Sequence[Partition]) -> None:
+        """Place newly held partitions; on the client's own thread, before it fetches from them."""
+        self._watch.moved(partitions)
+        self._place(partitions)
+        if self._paused:
+            self._consumer.pause(*natives(partitions))
+
+    def _place(self, partitions: Iterable[Partition]) -> None:
+        unknown: list[Partition] = []
+        for partition in partitions:
+            if partition in self._positions:
+                self._consumer.seek(native(partition), self._positions[partition])
+            else:
+                unknown.append(native(partition))
+        if unknown and self._config.start == "earliest":
+            self._consumer.seek_to_beginning(*unknown)
+        elif unknown:
+            self._consumer.seek_to_end(*unknown)
+
+    def _look_after(self, batches: Sequence[RecordBatch]) -> None:
+        """Ask the broker about partitions that gave nothing for a while."""
+        if batches:
+            self._watch.heard()
+            self._watch.moved(batch.partition for batch in batches)
+        silent = [] if self._paused else self._watch.silent(self.assignment())
+        if not silent:
+            return
+        asked = natives(silent)
+        try:
+            ends = self._consumer.end_offsets(asked, ASK_TIMEOUT_MS)
+            at = {p: self._consumer.position(p, ASK_TIMEOUT_MS) for p in asked}
+        except KafkaError as failed:
+            self._watch.unanswered(self._config.cluster.bootstrap, failed)
+            return
+        lags = {p: ends[p] - (at[p] or 0) for p in asked}
+        self._watch.answered({ours(p): lag for p, lag in lags.items()})
+
+    def _out_of_range(self, gone: OffsetOutOfRangeError) -> SourceError:
+        """Say which offsets the broker has, beside the one that the state needs."""
+        wanted: Mapping[Partition, int] = gone.args[0]
+        first = self._consumer.beginning_offsets(list(wanted), ASK_TIMEOUT_MS)
+        last = self._consumer.end_offsets(list(wanted), ASK_TIMEOUT_MS)
+        for partition, offset in wanted.items():
+            if offset < first[partition]:
+                return RetentionPassed(
+                    f"{ours(partition)}@{offset} is what the state reads next, but the broker "
+                    f"has deleted everything before {first[partition]}: "
+                    f"{first[partition] - offset} messages are lost. Start with a new state, or "
+                    "restore the topic; then keep a longer retention than the state may be idle"
+                )
+        found = {str(ours(p)): (offset, last[p]) for p, offset in wanted.items()}
+        return SourceError(
+            f"the state is ahead of the topic (partition: position, end): {found}; the topic was "
+            "made anew or another cluster is meant: start with a new state, or name the right one"
+        )
+
+    def _where(self) -> str:
+        return f"{','.join(self._config.topics)} at {self._config.cluster.bootstrap}"
+
+
+def _connect(config: KafkaConfig) -> Consumer:
+    await_listener(config.cluster, Deadline.after(config.connect_timeout_s))
+    try:
+        consumer = new_consumer(**config.options())
+    except KafkaError as failed:
+        raise SourceError(
+            f"what listens at {config.cluster.bootstrap} does not answer as Kafka: {failed!r}. "
+            "Do the security options match the broker's listener?"
+        ) from failed
+    # Subscribed to a missing topic, the client would wait for it without a word.
+    missing = sorted(set(config.topics) - consumer.topics())
+    if missing:
+        consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
+        raise SourceError(
+            f"Kafka at {config.cluster.bootstrap} has no topic {', '.join(missing)}: create it, "
+            "correct the name, or let this user see it"
+        )
+    return consumer
+
+
+def _batch(partition: Partition, records: Sequence[Record]) -> RecordBatch:
+    """Turn records into columns without touching them one by one."""
+    values = list(map(value_of, records))
+    headers = list(map(headers_of, records))
+    offsets = np.fromiter(map(offset_of, records), np.int64, count=len(records))
+    return RecordBatch(
+        partition=partition,
+        offsets=offsets,
+        values=[value or b"" for value in values],
+        next_offset=int(offsets[-1]) + 1,
+        headers=list(map(_headers, headers)) if any(headers) else None,
+    )
+
+
+def _headers(headers: RecordHeaders) -> Headers:
+    return tuple((name, value or b"") for name, value in headers)

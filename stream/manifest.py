@@ -1,0 +1,105 @@
+"""One JSON file a snapshot: which segments it is made of, and all that is small."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from stream.batch import Partition
+from stream.errors import SnapshotCorrupt, SnapshotForeign
+from stream.segments import Logs, Piece
+from stream.state import JSON
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a snapshot says of itself.
+
+    Attributes
+    ----------
+    number : int
+        Snapshots of a store are numbered upwards.
+    created_us : int
+        Wall time it was written, microseconds since the epoch.
+    positions : partition -> next offset to read
+    state : the small parts of the state, as `stream.restore` wants them
+    logs : log -> its segment files
+    sha256 : str
+        Checksum of all of the above.
+    """
+
+    number: int
+    created_us: int
+    positions: Mapping[Partition, int]
+    state: Mapping[str, Any]
+    extra: Mapping[str, JSON]
+    logs: Logs
+    sha256: str = ""
+
+    @property
+    def files(self) -> set[str]:
+        """Names of all its segment files."""
+        return {p.file for pieces in self.logs.values() for p in pieces}
+
+
+def to_bytes(manifest: Manifest) -> tuple[bytes, str]:
+    """As the content of a file, and its checksum.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If ``extra`` is not plain JSON (NaN is not).
+    """
+    body = _canonical(
+        {
+            "number": manifest.number,
+            "created_us": manifest.created_us,
+            "positions": [[p.topic, p.number, at] for p, at in manifest.positions.items()],
+            "state": manifest.state,
+            "extra": manifest.extra,
+            "logs": {log: [asdict(p) for p in pieces] for log, pieces in manifest.logs.items()},
+        }
+    )
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    return f'{{"format":{FORMAT},"sha256":"{digest}","body":{body}}}\n'.encode(), digest
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest and check it.
+
+    Raises
+    ------
+    SnapshotCorrupt
+        If it is not what was written.
+    SnapshotForeign
+        If it is of another format version.
+    """
+    try:
+        whole = cast(dict[str, Any], json.loads(path.read_bytes()))
+        version, body, told = whole["format"], whole["body"], whole["sha256"]
+        found = hashlib.sha256(_canonical(body).encode()).hexdigest()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SnapshotCorrupt(f"{path}: no snapshot manifest: {error!r}") from error
+    if version != FORMAT:
+        raise SnapshotForeign(
+            f"{path}: format {version}, this program reads {FORMAT}; use the program that wrote it"
+        )
+    if found != told:
+        raise SnapshotCorrupt(f"{path}: SHA-256 is {found}, expected {told}")
+    return Manifest(
+        number=body["number"],
+        created_us=body["created_us"],
+        positions={Partition(topic, number): at for topic, number, at in body["positions"]},
+        state=body["state"],
+        extra=body["extra"],
+        logs={log: tuple(Piece(**p) for p in pieces) for log, pieces in body["logs"].items()},
+        sha256=told,
+    )
+
+
+def _canonical(body: object) -> str:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False)

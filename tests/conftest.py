@@ -1,0 +1,34 @@
+"""What all tests share: the two real servers, started once and only when a test asks for them.
+
+A server that cannot be had fails the tests that need it, with the reason; ``-m "not servers"``
+(`make test-unit`) is the way to do without. GOAT_KAFKA and GOAT_QDRANT name servers to use instead.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from consumers import local
+from consumers.local_qdrant import QdrantAddress
+
+SERVER_FIXTURES = {"kafka", "qdrant"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.servers)
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Address of a Kafka broker, ``host:port``; use a topic of your own name."""
+    with local.kafka(lambda: request.session.testsfailed > 0) as bootstrap:
+        yield bootstrap
+
+
+@pytest.fixture(scope="session")
+def qdrant(request: pytest.FixtureRequest) -> Iterator[QdrantAddress]:
+    """Address of a Qdrant server; use collections of your own name."""
+    with local.qdrant(lambda: request.session.testsfailed > 0) as address:
+        yield address

@@ -1,0 +1,216 @@
+"""A plain graph that keeps dictionaries and looks at one event after the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stream.batch import EventBatch, Kind, Partition
+from stream.graph import Applied, Graph
+from stream.ordering import OrderingConfig
+from stream.view import GraphConfig
+
+A = Partition("events", 0)
+B = Partition("events", 1)
+CONFIG = GraphConfig(
+    window_us=1_000,
+    degree_cap=6,
+    join_rows=8,
+    join_block=3,
+    slab_rows=4,
+    answer_us=50,
+    attribution_us=250,
+)
+ORDERING = OrderingConfig(remembered=11, block=3, lateness_us=300)
+
+
+@dataclass(frozen=True)
+class E:
+    """One event of a test."""
+
+    id: str
+    kind: Kind
+    user: str = ""
+    item: str = ""
+    time: int = 0
+    refers: str = ""
+
+
+def batch_of(events: Sequence[E], partition: Partition = A, offset: int = 0) -> EventBatch:
+    n = len(events)
+    return EventBatch(
+        partition=partition,
+        row=np.arange(n),
+        offsets=np.arange(offset, offset + n),
+        kind=np.array([e.kind for e in events], np.uint8),
+        time_us=np.array([e.time for e in events], np.int64),
+        event_id=[e.id for e in events],
+        user=[e.user for e in events],
+        item=[e.item for e in events],
+        refers_to=[e.refers for e in events],
+    )
+
+
+def everything(batch: EventBatch) -> np.ndarray:
+    return np.arange(len(batch))
+
+
+def apply(graph: Graph, *events: E) -> Applied:
+    batch = batch_of(events)
+    return graph.apply(batch, everything(batch))
+
+
+# -- the oracle
+
+
+class Memory:
+    """Ids forgotten in blocks, by the count of rows."""
+
+    def __init__(self, size: int, block: int) -> None:
+        self.block, self.kept, self.rows = block, -(-size // block) + 1, 0
+        self.known: dict[str, tuple[int, int]] = {}
+
+    def put(self, name: str, value: int = 0) -> None:
+        self.known[name] = (self.rows // self.block, value)
+
+    def tick(self) -> None:
+        self.rows += 1
+        oldest = self.rows // self.block - self.kept
+        self.known = {n: (b, v) for n, (b, v) in self.known.items() if b > oldest}
+
+    def get(self, name: str) -> int | None:
+        return self.known[name][1] if name in self.known else None
+
+
+@dataclass
+class Edge:
+    user: str
+    item: str
+    time: int
+    kind: Kind
+    alive: bool = True
+    shown: bool = False
+    click: int | None = None
+
+
+@dataclass
+class Oracle:
+    """One partition; everything by the rules, one event at a time."""
+
+    config: GraphConfig = CONFIG
+    ordering: OrderingConfig = ORDERING
+    edges: list[Edge] = field(default_factory=list)
+    latest: int = -(2**60)
+    now: int = 0
+    removed: set[str] = field(default_factory=set)
+    counts: dict[str, tuple[int, int]] = field(default_factory=dict)
+    fate: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("dup", "late", "cap"), 0))
+
+    def __post_init__(self) -> None:
+        self.seen = Memory(self.ordering.remembered, self.ordering.block)
+        self.pending = Memory(self.config.join_rows, self.config.join_block)
+        self.waiting = Memory(self.config.join_rows, self.config.join_block)
+
+    def feed(self, e: E) -> None:
+        if self.seen.get(e.id) is not None:
+            self.fate["dup"] += 1
+            return
+        if e.time < self.latest - self.ordering.lateness_us:
+            self.fate["late"] += 1
+            return
+        self.seen.put(e.id)
+        self.seen.tick()
+        self.latest = max(self.latest, e.time)
+        self.now = max(self.now, e.time)
+        self.act(e)
+        self.pending.tick()
+        self.waiting.tick()
+
+    def act(self, e: E) -> None:
+        if e.kind is Kind.ERASE_USER:
+            for edge in self.edges:
+                if edge.user == e.user:
+                    edge.alive, edge.click = False, None
+            self.counts.pop(e.user, None)
+        elif e.kind is Kind.ITEM_REMOVED:
+            self.removed.add(e.item)
+        elif self.capped(e):
+            self.fate["cap"] += 1
+        elif e.kind is Kind.CONVERSION and e.refers:
+            self.convert(e)
+        else:
+            self.add(e)
+
+    def capped(self, e: E) -> bool:
+        assert self.config.window_us is not None
+        period, count = self.counts.get(e.user, (-1, 0))
+        if e.time // self.config.window_us > period:
+            period, count = e.time // self.config.window_us, 0
+        self.counts[e.user] = (period, min(count + 1, self.config.degree_cap))
+        return count >= self.config.degree_cap
+
+    def new(self, e: E) -> int:
+        self.edges.append(Edge(e.user, e.item, e.time, e.kind, shown=e.kind is Kind.IMPRESSION))
+        return len(self.edges) - 1
+
+    def add(self, e: E) -> None:
+        at = self.new(e)
+        edge = self.edges[at]
+        standing = self.pending.get(e.id)
+        waiter = self.waiting.get(e.id)
+        if waiter is not None:
+            self.edges[waiter].alive = False
+        if standing is not None:
+            edge.alive = not edge.shown
+        else:
+            self.pending.put(e.id, at)
+            if waiter is not None:
+                edge.kind = Kind.CONVERSION
+        if not e.refers:
+            return
+        shown = self.pending.get(e.refers)
+        if shown is None:
+            self.pending.put(e.refers, at)
+            waiter = self.waiting.get(e.refers)
+            if waiter is not None:
+                self.edges[waiter].alive = False
+                edge.kind = Kind.CONVERSION
+            return
+        answered = self.edges[shown]
+        if answered.alive and answered.shown and self.joined(answered, e):
+            answered.alive = False
+            if answered.kind is Kind.CONVERSION:
+                edge.kind = Kind.CONVERSION
+            else:
+                answered.click = at
+
+    def convert(self, e: E) -> None:
+        at = self.pending.get(e.refers)
+        if at is None:
+            if self.waiting.get(e.refers) is None:
+                self.waiting.put(e.refers, self.new(e))
+            return
+        edge = self.edges[at]
+        if not edge.alive and edge.click is not None and self.joined(edge, e):
+            edge = self.edges[edge.click]
+        if edge.alive and self.joined(edge, e):
+            edge.kind = Kind.CONVERSION
+
+    def joined(self, edge: Edge, e: E) -> bool:
+        return edge.time >= e.time - self.config.attribution_us
+
+    def counted(self) -> list[Edge]:
+        assert self.config.window_us is not None
+        return [e for e in self.edges if e.alive and e.time >= self.now - self.config.window_us]
+
+    def by_name(self) -> list[tuple[str, str, int, str]]:
+        return sorted((e.user, e.item, e.time, e.kind.name) for e in self.counted())
+
+    def recent(self, user: str, length: int) -> list[str]:
+        kept = [
+            e
+            for e in self.counted()
+            if e.user == user and e.kind is not Kind.IMPRESSION and e.item not in self.removed
+        ]
+        last = kept[::-1][:length]
+        return [e.item for e in sorted(last, key=lambda e: -e.time)]
