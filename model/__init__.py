@@ -1,0 +1,1 @@
+"""Tensors, losses, transport, training and ranking. Knows no Kafka, Qdrant, clock or settings."""

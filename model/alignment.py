@@ -1,0 +1,151 @@
+"""Transport between the ID space and the text space, solved in each fine-tune from the last one's.
+
+Both spaces live in the items' d dimensions: an item's own vector normalise(E_i) on one side,
+its text's image normalise(W·x_i) on the other. The coupling says how far apart the two clouds
+are (cost, divergence) and how sharply they match (perplexity).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.data import unit_rows
+from model.transport import Coupling, Floats, Potentials, solve
+
+SHARPNESS = 0.5
+"""ε in standard deviations of the double-centred cost."""
+TOLERANCE = 1e-6
+LIMIT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Evidence of the coupling of one fine-tune.
+
+    The cost is 1 − cos, half the squared distance of vectors at length 1.
+
+    Attributes
+    ----------
+    pairs : int
+        Items on both sides.
+    cost : float
+        <P, 1 − cos>.
+    paired_cost : float
+        Mean 1 − cos of an item with its own text; 1 when the two are unrelated.
+    divergence : float
+        Sinkhorn divergence, `cost` without the blur of ε: 0 when the clouds coincide.
+    perplexity : float
+        Texts that an item is spread over.
+    warm : bool
+        Whether potentials of an earlier fine-tune were there to start from.
+    iterations, cold_iterations : int
+        From those potentials, and for the same problem from nothing.
+    marginal_error : float
+        L1, both marginals.
+    converged : bool
+        Whether that reached 1e-6.
+
+    References
+    ----------
+    Feydy et al.: Interpolating between Optimal Transport and MMD using Sinkhorn Divergences,
+    AISTATS 2019.
+    """
+
+    pairs: int
+    cost: float
+    paired_cost: float
+    divergence: float
+    perplexity: float
+    warm: bool
+    iterations: int
+    cold_iterations: int
+    marginal_error: float
+    converged: bool
+
+
+def align(
+    own: NDArray[np.float32],
+    text: NDArray[np.float32],
+    usable: NDArray[np.bool_],
+    start: Potentials | None,
+    sample: int,
+) -> tuple[Alignment, Potentials] | None:
+    """Couple the two spaces on the items that are in both.
+
+    Parameters
+    ----------
+    own, text : float32[I, d]
+        Vectors of every item in either space; lengths do not matter.
+    usable : bool[I]
+        Items with events and text.
+    start : Potentials
+        Of the last fine-tune.
+    sample : int
+        Items at most.
+
+    Returns
+    -------
+    None when fewer than two items can be paired.
+
+    Raises
+    ------
+    TransportFailed
+        A vector or the start is not finite.
+    """
+    ids = paired_sample(usable, sample)
+    if len(ids) < 2:
+        return None
+    left, right = unit_rows(own[ids]).astype(np.float64), unit_rows(text[ids]).astype(np.float64)
+    cost = _distance(left, right)
+    cold = _solve(cost, ids, None)
+    solved = cold if start is None else _solve(cost, ids, start)
+    epsilon = solved.potentials.epsilon
+    blur = (_blur(left, epsilon) + _blur(right, epsilon)) / 2.0
+    evidence = Alignment(
+        pairs=len(ids),
+        cost=solved.cost,
+        paired_cost=float(np.diag(cost).mean()),
+        divergence=solved.dual - blur,
+        perplexity=solved.perplexity,
+        warm=start is not None,
+        iterations=solved.iterations,
+        cold_iterations=cold.iterations,
+        marginal_error=solved.marginal_error,
+        converged=solved.converged,
+    )
+    return evidence, solved.potentials
+
+
+def paired_sample(usable: NDArray[np.bool_], sample: int) -> NDArray[np.int64]:
+    """Up to ``sample`` of the usable items, ascending int64[n].
+
+    The sample depends on nothing but the items, is spread over all of them, and changes only
+    in proportion as they do: most potentials of the last one can be gone on from.
+    """
+    ids = np.flatnonzero(usable).astype(np.int64)
+    # Multiplying by an odd number permutes the integers below 2^64.
+    place = ids.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return np.sort(ids[np.argsort(place, kind="stable")[:sample]])
+
+
+def _distance(left: Floats, right: Floats) -> Floats:
+    distance: Floats = 1.0 - left @ right.T
+    return distance
+
+
+def _solve(cost: Floats, ids: NDArray[np.int64], start: Potentials | None) -> Coupling:
+    return solve(
+        cost,
+        sharpness=SHARPNESS,
+        start=start,
+        source_ids=ids,
+        target_ids=ids,
+        tolerance=TOLERANCE,
+        limit=LIMIT,
+    )
+
+
+def _blur(cloud: Floats, epsilon: float) -> float:
+    """What it costs at this ε to carry a cloud to itself; 0 without regularisation."""
+    return solve(_distance(cloud, cloud), epsilon=epsilon, tolerance=TOLERANCE, limit=LIMIT).dual

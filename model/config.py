@@ -1,0 +1,54 @@
+"""Hyper-parameters: what changes the result of learning, and nothing else."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelConfig(BaseModel):
+    """How item vectors are learned and users encoded.
+
+    One default serves a rating site and a video feed alike; the README states what it reaches
+    on both. Circumstances (seed, threads) are arguments of `model.trainer.finetune`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    dim: int = Field(default=64, ge=2, le=4096)
+    """Dimensions d of item and user vectors."""
+    context: int = Field(default=50, ge=1, le=1000)
+    """Events L of a user that its vector is made of, the most recent first."""
+    half_life: float = Field(default=10.0, gt=0)
+    """Start of the position weights: after so many events a weight has halved. Then learned."""
+    temperature: float = Field(default=0.12, gt=0, le=10)
+    """τ of the softmax over cosines."""
+    negatives: int = Field(default=1024, ge=1)
+    """Uniform negatives, shared by a batch, drawn from the items that have events."""
+    batch: int = Field(default=512, ge=1)
+    """Events a step; up to 8 times as many where an epoch would have more than 256 steps."""
+    first_epochs: int = Field(default=4, ge=1)
+    """Passes over all events when there is no version to go on from."""
+    epochs: int = Field(default=4, ge=1)
+    """Passes over new and replayed events in a later fine-tune."""
+    first_rate: float = Field(default=5e-3, gt=0)
+    """Adam's learning rate of the first fine-tune."""
+    rate: float = Field(default=2e-3, gt=0)
+    """Adam's learning rate of later fine-tunes."""
+    replay: float = Field(default=2.0, ge=0)
+    """Old events replayed for each new one."""
+    start_norm: float = Field(default=0.05, gt=0)
+    """Euclidean length of a new item's own vector; small, so that it turns quickly."""
+    text_scale: float = Field(default=0.5, ge=0)
+    """Start of a in z = E + a·W·text; then learned."""
+    popularity_weight: float = Field(default=0.05, ge=0)
+    """Weight of the log recent count beside the cosine in the score."""
+    popularity_half_life: float = Field(default=5000.0, gt=0)
+    """Positive events after which a count has halved."""
+    popularity_floor: float = Field(default=0.5, gt=0)
+    """Count added to every item, so that an unseen one has a finite score."""
+    layers: int = Field(default=0, ge=0, le=8)
+    """Hops of propagation over the graph in the vectors served; 0, for it gains too little."""
+    layer_weight: float = Field(default=0.3, ge=0)
+    """Weight of each hop beside what was learned."""
+    alignment_sample: int = Field(default=512, ge=2, le=8192)
+    """Items on which the ID and the text space are coupled in each fine-tune, at most."""
+    cold_epsilon: float = Field(default=0.05, gt=0)
+    """ε of the plan that places new items, in units of the cosine of their texts."""

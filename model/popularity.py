@@ -1,0 +1,115 @@
+"""Recent popularity by forward decay: items without new events need no refresh.
+
+An event at clock t adds 2^((t − t₀)/h) to its item's mass, where t counts events, h is the
+half-life and t₀ a landmark common to all. Seen from any later moment all masses shrink by one
+common factor, which no ranking can see: only the items that had events change.
+
+References
+----------
+Cormode, Shkapenyuk, Srivastava, Xu: Forward Decay, ICDE 2009.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import InvalidInput
+
+_REBASE = 200.0
+"""Half-lives after the landmark when masses are rescaled, far from the limits of float64."""
+
+
+class Popularity:
+    """Exponentially decayed counts of items.
+
+    Parameters
+    ----------
+    half_life : float
+        Events after which a count has halved.
+    floor : float
+        Count added to every item at the landmark, so that unseen items score finitely.
+    """
+
+    def __init__(self, half_life: float, floor: float) -> None:
+        if not (np.isfinite(half_life) and half_life > 0 and np.isfinite(floor) and floor > 0):
+            raise InvalidInput(f"half-life {half_life} and floor {floor} must be positive")
+        self.half_life = half_life
+        self.floor = floor
+        self.age = 0.0
+        self._mass = np.zeros(0)
+
+    def update(self, items: NDArray[Any], size: int | None = None) -> None:
+        """Count events, in order of arrival.
+
+        Parameters
+        ----------
+        items : int[n]
+            Item of each event.
+        size : int
+            Size of the vocabulary, where it has grown.
+        """
+        if len(items) and int(items.min()) < 0:
+            raise InvalidInput(f"item {int(items.min())} is not an index")
+        self._grow(max(size or 0, int(items.max()) + 1 if len(items) else 0))
+        step = max(1, min(1 << 16, int(_REBASE * self.half_life)))
+        for start in range(0, len(items), step):
+            part = items[start : start + step]
+            if (self.age + len(part)) / self.half_life > _REBASE:
+                self.rebase()
+            clock = self.age + np.arange(1, len(part) + 1)
+            added = np.exp2(clock / self.half_life)
+            self._mass += np.bincount(part, added, minlength=len(self._mass))
+            self.age += len(part)
+
+    def expect(self, items: NDArray[Any], counts: NDArray[np.float64]) -> None:
+        """Give items a count that stands for no event and decays like one.
+
+        Parameters
+        ----------
+        items : int[n]
+            Distinct.
+        counts : float64[n]
+            As of now.
+        """
+        self._grow(int(items.max()) + 1 if len(items) else 0)
+        if self.age / self.half_life > _REBASE:
+            self.rebase()
+        self._mass[items] += counts * np.exp2(self.age / self.half_life)
+
+    def rebase(self) -> None:
+        """Move the landmark to now. All scores change: call it when every item is refreshed."""
+        self._mass *= np.exp2(-min(self.age / self.half_life, 1100.0))
+        self.age = 0.0
+
+    def counts(self) -> NDArray[np.float64]:
+        """Decayed counts as of now, float64[I]."""
+        counts: NDArray[np.float64] = self._mass * np.exp2(-self.age / self.half_life)
+        return counts
+
+    def scores(self, items: NDArray[Any] | None = None) -> NDArray[np.float32]:
+        """Log of floor + mass since the landmark, float32[n]; of all items by default."""
+        mass = self._mass if items is None else self._mass[items]
+        return np.log(mass + self.floor).astype(np.float32)
+
+    def state(self) -> dict[str, NDArray[np.float64]]:
+        """Arrays from which `restore` builds an equal object."""
+        return {"mass": self._mass.copy(), "age": np.array([self.age])}
+
+    @classmethod
+    def restore(
+        cls, half_life: float, floor: float, state: dict[str, NDArray[np.float64]]
+    ) -> "Popularity":
+        """Build an object equal to the one whose `state` was taken."""
+        made = cls(half_life, floor)
+        made._mass = state["mass"].copy()
+        made.age = float(state["age"][0])
+        return made
+
+    def copy(self) -> "Popularity":
+        """Return an equal object that shares nothing with this one."""
+        return self.restore(self.half_life, self.floor, self.state())
+
+    def _grow(self, size: int) -> None:
+        if size > len(self._mass):
+            self._mass = np.concatenate([self._mass, np.zeros(size - len(self._mass))])

@@ -1,0 +1,62 @@
+"""What a fine-tune leaves behind, as arrays: what is served and what the next one goes on from."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import InvalidInput
+from model.transport import Potentials
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelState:
+    """A model version in memory.
+
+    Attributes
+    ----------
+    items : float32[I, d]
+        Z, the vectors served: at length 1 what was learned, shorter what was placed by its text,
+        zero rows for items of which nothing is known.
+    weights : float32[L]
+        Position weights w of the user encoder, the most recent first, of sum 1.
+    learned : bool[I]
+        Items that had events of their own when this was trained.
+    parameters : name -> float32 array
+        The encoder's: ``embedding`` [I, d], ``log_weights`` [L], and with text ``head`` [t, d]
+        and ``scale`` [].
+    moments : name -> float32 array
+        Adam's first and second moment of each parameter, ``NAME.first`` and ``NAME.second``.
+    steps : int
+        Adam's count of steps.
+    trained_upto : int
+        Every event with a smaller sequence has been learned from or could have been replayed.
+    potentials : Potentials or None
+        Where the next transport between the ID and text spaces starts.
+    """
+
+    items: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    learned: NDArray[np.bool_]
+    parameters: Arrays
+    trained_upto: int
+    moments: Arrays = field(default_factory=dict[str, NDArray[np.float32]])
+    steps: int = 0
+    potentials: Potentials | None = None
+
+    def __post_init__(self) -> None:
+        size, dim = self.items.shape
+        expected = {"embedding": (size, dim), "log_weights": self.weights.shape}
+        for name, shape in expected.items():
+            got = self.parameters[name].shape if name in self.parameters else None
+            if got != shape:
+                raise InvalidInput(f"parameter {name} has shape {got}, expected {shape}")
+        if len(self.learned) != size:
+            raise InvalidInput(f"learned names {len(self.learned)} items of {size}")
+
+    @property
+    def dim(self) -> int:
+        """Dimensions d."""
+        return int(self.items.shape[1])

@@ -1,0 +1,255 @@
+"""Fine-tuning: item vectors learned through the very user encoder that is served.
+
+For each event, user = the encoder's vector of the events before it, and the loss is a softmax
+of cosines over the event's item and negatives shared by the batch. No user is stored: a
+user's vector is a function of its events, so nothing ages between fine-tunes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from model.alignment import Alignment
+from model.config import ModelConfig
+from model.data import Interactions, TextFeatures
+from model.encoder import Encoder
+from model.errors import InvalidInput, TrainingFailed
+from model.sampling import choose, contexts
+from model.state import ModelState
+from model.warm_start import begin, carry_moments, finish
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Evidence of a fine-tune.
+
+    Attributes
+    ----------
+    fresh, replayed : int
+        Events learned from for the first time, and again.
+    steps : int
+    first_loss, last_loss : float or None
+        Mean loss of the first and of the last epoch; None when there was nothing to learn.
+    alignment : Alignment or None
+        Coupling of the ID and the text space; None without two items that have both.
+    """
+
+    fresh: int
+    replayed: int
+    steps: int
+    first_loss: float | None
+    last_loss: float | None
+    alignment: Alignment | None
+
+
+@dataclass(frozen=True, slots=True)
+class FineTuned:
+    """A new model state and the evidence of how it was made."""
+
+    state: ModelState
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What does not change while a fine-tune runs."""
+
+    data: Interactions
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    known: NDArray[np.int64]
+    text: Tensor | None
+    config: ModelConfig
+    epochs: int
+
+
+STEPS = 256
+"""Steps an epoch beyond which batches grow,"""
+MOST = 8
+"""at most to so many times the configured size."""
+
+
+def finetune(
+    data: Interactions,
+    *,
+    features: TextFeatures | None = None,
+    previous: ModelState | None = None,
+    config: ModelConfig,
+    seed: int,
+    threads: int | None = None,
+) -> FineTuned:
+    """Learn from the new events and a replay of older ones.
+
+    Parameters
+    ----------
+    data : Interactions
+        All events still held; those from ``previous.trained_upto`` on are new.
+    features : TextFeatures
+        Text vectors, a row per item; the first version that has them adds a text head.
+    previous : ModelState
+        The version to go on from; without one everything is learned from the beginning.
+    seed : int
+        Same data, same seed, same threads: the same result to the bit on a CPU.
+    threads : int
+        Threads of torch in this process; left as they are by default.
+
+    Raises
+    ------
+    InvalidInput
+        The data, features and previous version do not fit each other.
+    TrainingFailed
+        The loss stopped being finite.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    _check(data, features, previous, config)
+    positives = data.positives()
+    rng = np.random.default_rng(seed)
+    encoder = begin(positives, features, previous, config, rng)
+    upto = 0 if previous is None else previous.trained_upto
+    targets = choose(positives, upto, config.replay, rng)
+    optimiser = torch.optim.Adam(
+        encoder.parameters(), lr=config.first_rate if previous is None else config.rate
+    )
+    carry_moments(optimiser, encoder, previous)
+    course = _Course(
+        data=positives,
+        rows=targets.row,
+        starts=positives.indptr[:-1].repeat(np.diff(positives.indptr)),
+        known=np.unique(positives.item).astype(np.int64),
+        text=None if features is None else torch.from_numpy(features.normalised()),
+        config=config,
+        epochs=config.first_epochs if previous is None else config.epochs,
+    )
+    losses = _learn(encoder, optimiser, course, rng)
+    state, alignment = finish(encoder, optimiser, data, features, previous, config=config)
+    report = Report(
+        fresh=targets.fresh,
+        replayed=len(targets.row) - targets.fresh,
+        steps=sum(len(epoch) for epoch in losses),
+        first_loss=float(np.mean(losses[0])) if losses[0] else None,
+        last_loss=float(np.mean(losses[-1])) if losses[-1] else None,
+        alignment=alignment,
+    )
+    return FineTuned(state, report)
+
+
+def _learn(
+    encoder: Encoder,
+    optimiser: torch.optim.Adam,
+    course: _Course,
+    rng: np.random.Generator,
+) -> list[list[float]]:
+    """Run all epochs; losses by epoch and step."""
+    losses: list[list[float]] = []
+    for _ in range(course.epochs):
+        losses.append([])
+        for rows in _batches(course.rows, _batch(len(course.rows), course.config.batch), rng):
+            optimiser.zero_grad(set_to_none=True)
+            loss = _loss(encoder, course, rows, rng)
+            if not torch.isfinite(loss):
+                raise TrainingFailed(
+                    f"loss is {loss.item()} after {sum(map(len, losses))} steps: lower the"
+                    " learning rate or look for extreme weights in the events"
+                )
+            torch.autograd.backward([loss])
+            optimiser.step()
+            losses[-1].append(loss.item())
+    return losses
+
+
+def _loss(
+    encoder: Encoder, course: _Course, rows: NDArray[np.int64], rng: np.random.Generator
+) -> Tensor:
+    data, config = course.data, course.config
+    history = contexts(data, course.starts, rows, config.context)
+    items = encoder.items(course.text)
+    return softmax_loss(
+        encoder.users(items, torch.from_numpy(history.astype(np.int64))),
+        items,
+        target=torch.from_numpy(data.item[rows].astype(np.int64)),
+        negatives=torch.from_numpy(_negatives(course.known, config.negatives, rng)),
+        weight=torch.from_numpy(data.weight[rows]),
+        temperature=config.temperature,
+    )
+
+
+def softmax_loss(
+    users: Tensor,
+    items: Tensor,
+    *,
+    target: Tensor,
+    negatives: Tensor,
+    weight: Tensor,
+    temperature: float,
+) -> Tensor:
+    """Weighted mean of −log softmax of the target's cosine against the negatives', float32[].
+
+    Parameters
+    ----------
+    users : float32[B, d]
+    items : float32[I, d]
+    target : int64[B]
+    negatives : int64[N]
+        Shared by the batch; one that is a row's own target is left out of that row.
+    weight : float32[B]
+    """
+    # Indexing by a tensor adds gradients in any order on several threads; these do not.
+    positive = (users * items.index_select(0, target)).sum(1) / temperature
+    others = users @ items.index_select(0, negatives).T / temperature
+    others = others.masked_fill(target[:, None] == negatives[None, :], -torch.inf)
+    every = torch.cat([positive[:, None], others], dim=1)
+    loss = functional.cross_entropy(every, torch.zeros_like(target), reduction="none")
+    return (loss * weight).sum() / weight.sum()
+
+
+def _batch(rows: int, least: int) -> int:
+    """Events a step: more where there are many, so that a long history is a matter of minutes."""
+    return min(max(least, rows // STEPS), MOST * least)
+
+
+def _batches(
+    rows: NDArray[np.int64], size: int, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64]]:
+    order = rng.permutation(rows)
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def _negatives(known: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    if len(known) <= count:
+        return known
+    return rng.choice(known, count, replace=False)
+
+
+def _check(
+    data: Interactions,
+    features: TextFeatures | None,
+    previous: ModelState | None,
+    config: ModelConfig,
+) -> None:
+    if features is not None and len(features.present) != data.items:
+        raise InvalidInput(f"text names {len(features.present)} items, events {data.items}")
+    if previous is None:
+        return
+    if previous.dim != config.dim or len(previous.weights) != config.context:
+        raise InvalidInput(
+            f"the previous version has d = {previous.dim} and L = {len(previous.weights)}, the"
+            f" configuration {config.dim} and {config.context}: start anew to change them"
+        )
+    if len(previous.items) > data.items:
+        raise InvalidInput(
+            f"the previous version knows {len(previous.items)} items, the events {data.items}:"
+            " a vocabulary only grows"
+        )
+    head = previous.parameters.get("head")
+    if head is not None and features is not None and len(head) != features.vectors.shape[1]:
+        raise InvalidInput(
+            f"text vectors have {features.vectors.shape[1]} dimensions, the previous version's"
+            f" {len(head)}: start anew to change the embedder"
+        )

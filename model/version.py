@@ -1,0 +1,197 @@
+"""A model version on disk: safetensors and JSON, checked by hash, written whole or not at all."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from model.errors import InvalidInput, VersionCorrupt
+from model.state import ModelState
+from model.transport import Potentials
+
+FORMAT = 1
+_TENSORS = "state.safetensors"
+_ITEMS = "items.json"
+_META = "version.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A model version as read from disk.
+
+    Attributes
+    ----------
+    state : ModelState
+    item_ids : I strings
+        External id of each row of the item table.
+    meta : JSON object
+        What the writer added: number, graph snapshot, config, metrics.
+    """
+
+    state: ModelState
+    item_ids: tuple[str, ...]
+    meta: Mapping[str, Any]
+
+
+def save(
+    state: ModelState, directory: Path, *, item_ids: tuple[str, ...], meta: Mapping[str, Any]
+) -> None:
+    """Write a version so that a reader finds all of it or nothing.
+
+    Parameters
+    ----------
+    directory : Path
+        Must not exist; appears by one rename after its files are on disk.
+    meta : JSON object
+
+    Raises
+    ------
+    InvalidInput
+        The directory exists, or there is not one id per item.
+    """
+    if directory.exists():
+        raise InvalidInput(f"{directory} exists: a version is never overwritten")
+    if len(item_ids) != len(state.items):
+        raise InvalidInput(f"{len(item_ids)} item ids for {len(state.items)} item vectors")
+    blobs = {
+        _TENSORS: save_tensors(_tensors(state)),
+        _ITEMS: json.dumps(item_ids, ensure_ascii=False).encode(),
+    }
+    head = {
+        "format": FORMAT,
+        "files": {name: _digest(content) for name, content in blobs.items()},
+        "trained_upto": state.trained_upto,
+        "steps": state.steps,
+        "meta": dict(meta),
+    }
+    _write_whole(directory, blobs | {_META: json.dumps(head, indent=1).encode()})
+
+
+def load(directory: Path) -> Version:
+    """Read a version.
+
+    Raises
+    ------
+    VersionCorrupt
+        A file is missing, fails its hash, or is of another format.
+    """
+    try:
+        head = json.loads((directory / _META).read_bytes())
+        if head["format"] != FORMAT:
+            raise VersionCorrupt(
+                f"{directory} has format {head['format']}, this program reads {FORMAT}"
+            )
+        blobs = {name: (directory / name).read_bytes() for name in head["files"]}
+        for name, expected in head["files"].items():
+            if _digest(blobs[name]) != expected:
+                raise VersionCorrupt(f"{directory / name} fails its checksum: restore or delete it")
+        arrays = load_tensors(blobs[_TENSORS])
+        ids = tuple(json.loads(blobs[_ITEMS]))
+        state = _state(arrays, int(head["trained_upto"]), int(head["steps"]))
+    except (OSError, KeyError, TypeError, ValueError, SafetensorError, InvalidInput) as error:
+        raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
+    if len(ids) != len(state.items):
+        raise VersionCorrupt(f"{directory} has {len(ids)} ids for {len(state.items)} items")
+    return Version(state, ids, head["meta"])
+
+
+def read_meta(directory: Path) -> Mapping[str, Any]:
+    """What the writer added, without reading or checking the arrays.
+
+    Raises
+    ------
+    VersionCorrupt
+        The head is missing or not ours.
+    """
+    try:
+        meta: Mapping[str, Any] = json.loads((directory / _META).read_bytes())["meta"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
+    return meta
+
+
+def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
+    out: dict[str, NDArray[Any]] = {
+        "items": state.items,
+        "weights": state.weights,
+        "learned": state.learned,
+    }
+    out |= {f"parameter/{name}": array for name, array in state.parameters.items()}
+    out |= {f"moment/{name}": array for name, array in state.moments.items()}
+    if state.potentials is not None:
+        kept = state.potentials
+        out["transport/source_ids"] = kept.source_ids
+        out["transport/target_ids"] = kept.target_ids
+        out["transport/source"] = kept.source
+        out["transport/target"] = kept.target
+        out["transport/scales"] = np.array([kept.epsilon, kept.spread])
+    return {name: np.ascontiguousarray(array) for name, array in out.items()}
+
+
+def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> ModelState:
+    def under(prefix: str) -> dict[str, NDArray[np.float32]]:
+        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+    solved: dict[str, NDArray[Any]] = dict(under("transport/"))
+    potentials = None
+    if solved:
+        epsilon, spread = (float(x) for x in solved["scales"])
+        potentials = Potentials(
+            source_ids=solved["source_ids"],
+            target_ids=solved["target_ids"],
+            source=solved["source"],
+            target=solved["target"],
+            epsilon=epsilon,
+            spread=spread,
+        )
+    return ModelState(
+        items=arrays["items"],
+        weights=arrays["weights"],
+        learned=arrays["learned"],
+        parameters=under("parameter/"),
+        moments=under("moment/"),
+        steps=steps,
+        trained_upto=trained_upto,
+        potentials=potentials,
+    )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_whole(directory: Path, blobs: Mapping[str, bytes]) -> None:
+    """Write files under another name first; the directory appears by one rename."""
+    draft = directory.with_name(f".{directory.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    for name, content in blobs.items():
+        _write(draft / name, content)
+    _sync(draft)
+    draft.rename(directory)
+    _sync(directory.parent)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

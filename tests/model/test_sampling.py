@@ -1,0 +1,92 @@
+"""What a fine-tune learns from, against a plain rule for each event."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model.data import Interactions, interactions
+from model.sampling import choose, contexts, learnable
+
+USERS, ITEMS = 5, 6
+Events = list[tuple[int, int, float]]
+events = st.lists(
+    st.tuples(st.integers(0, USERS - 1), st.integers(0, ITEMS - 1), st.sampled_from([0.0, 0.5, 1])),
+    max_size=40,
+)
+
+
+def grouped(rows: Events) -> Interactions:
+    return interactions(
+        np.array([user for user, _, _ in rows], np.int64),
+        np.array([item for _, item, _ in rows], np.int64),
+        items=ITEMS,
+        users=USERS,
+        weight=np.array([weight for _, _, weight in rows], np.float32),
+    )
+
+
+def past(rows: Events, sequence: int) -> list[int]:
+    """Items of the same user's events before this one, the newest first."""
+    return [item for user, item, _ in rows[:sequence][::-1] if user == rows[sequence][0]]
+
+
+@settings(max_examples=100, deadline=None)
+@given(events)
+def test_targets_have_a_past_a_weight_and_are_new_to_their_user(rows: Events) -> None:
+    data = grouped(rows)
+    usable = learnable(data)
+    for row, sequence in enumerate(data.sequence.tolist()):
+        before = past(rows, sequence)
+        _, item, weight = rows[sequence]
+        assert usable[row] == (len(before) > 0 and weight > 0 and item not in before)
+
+
+@settings(max_examples=100, deadline=None)
+@given(events, st.integers(1, 8))
+def test_a_context_is_what_came_before_and_nothing_else(rows: Events, length: int) -> None:
+    data = grouped(rows)
+    starts = data.indptr[:-1].repeat(np.diff(data.indptr))
+    every = np.arange(len(data))
+    found = contexts(data, starts, every, length)
+    assert found.shape == (len(data), length)
+    for row, sequence in enumerate(data.sequence.tolist()):
+        expected = past(rows, sequence)[:length]
+        assert found[row].tolist() == expected + [-1] * (length - len(expected))
+
+
+@pytest.fixture(scope="module")
+def data() -> Interactions:
+    """30 events of one user, each of another item."""
+    return interactions(np.zeros(30, np.int64), np.arange(30), items=30)
+
+
+def sequences(data: Interactions, row: NDArray[np.int64]) -> NDArray[np.int64]:
+    return data.sequence[row]
+
+
+@pytest.mark.parametrize(("replay", "wanted"), [(0.0, 0), (0.5, 5), (1.3, 13), (9.0, 19)])
+def test_all_that_is_new_and_so_much_of_the_old(
+    data: Interactions, replay: float, wanted: int
+) -> None:
+    chosen = choose(data, 20, replay, np.random.default_rng(0))
+    taken = sequences(data, chosen.row)
+    assert chosen.fresh == 10
+    assert sorted(taken[:10].tolist()) == list(range(20, 30))
+    again = taken[10:]
+    assert len(np.unique(again)) == len(again) == wanted
+    assert ((again >= 1) & (again < 20)).all()
+
+
+def test_replay_is_uniform_over_the_old(data: Interactions) -> None:
+    drawn = [choose(data, 20, 0.5, np.random.default_rng(seed)).row[10:] for seed in range(2_000)]
+    counts = np.bincount(np.concatenate(drawn), minlength=20)[1:20]
+    # 5 of 19 each time: mean 526, standard deviation 20.
+    assert counts.min() > 526 - 5 * 20
+    assert counts.max() < 526 + 5 * 20
+
+
+def test_without_new_events_nothing_is_replayed(data: Interactions) -> None:
+    chosen = choose(data, 30, 2.0, np.random.default_rng(0))
+    assert chosen.fresh == len(chosen.row) == 0
