@@ -1,0 +1,1 @@
+"""The programs: what wires, runs, publishes and watches the two siblings."""

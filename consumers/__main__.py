@@ -1,0 +1,5 @@
+"""``python -m consumers`` is ``goat``."""
+
+from consumers.cli import main
+
+main()

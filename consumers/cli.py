@@ -1,0 +1,321 @@
+"""The command line: `goat` and its verbs. Reads flags and settings, then hands over."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from consumers import doctor, feed, programs
+from consumers.errors import SettingsError
+from consumers.inputs import Inputs, parse_columns
+from consumers.lifecycle import guarded
+from consumers.settings import Settings
+from stream.events import json_schema
+
+app = typer.Typer(
+    name="goat",
+    help="Streaming incremental recommender for ad systems: events in from Kafka or files, "
+    "candidates out through Qdrant.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 1 refused with a reason, 2 wrong command line, "
+    "3 a server cannot be had, 70 a fault of ours, 130 stopped by a second interrupt.",
+)
+local = typer.Typer(help="A real Kafka and a real Qdrant on this machine, for a person to try.")
+app.add_typer(local, name="local")
+
+State = Annotated[Path | None, typer.Option(help="Folder of snapshots, versions and manifest.")]
+Kafka = Annotated[str | None, typer.Option(help="Bootstrap servers, host:port[,host:port].")]
+Topic = Annotated[str | None, typer.Option(help="Topic of events.")]
+Qdrant = Annotated[str | None, typer.Option(help="Qdrant URL; without it the embedded engine.")]
+GrpcPort = Annotated[int | None, typer.Option(help="Qdrant's gRPC port.")]
+Events = Annotated[Path | None, typer.Option(help="File or folder to read events from.")]
+Format = Annotated[str, typer.Option(help="Format of --events; `goat replay --help` lists them.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="For --format table: user=…,item=…,time=…[,event=…,value=…,text=…]."),
+]
+History = Annotated[Path | None, typer.Option(help="File to learn from before scoring begins.")]
+Limit = Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)]
+Every = Annotated[int | None, typer.Option(help="Fine-tune each N messages.", min=1)]
+Interval = Annotated[float | None, typer.Option(help="Fine-tune each N seconds, when live.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", min=0)]
+Collection = Annotated[str | None, typer.Option(help="Prefix of the collections' names.")]
+Embedder = Annotated[str | None, typer.Option(help="Text vectors: given (in events) or minilm.")]
+Model = Annotated[str | None, typer.Option(help='Hyper-parameters as JSON: {"dim": 32}.')]
+Batch = Annotated[int | None, typer.Option(help="Messages applied at a time.", min=1)]
+
+
+def _settings(**flags: object) -> Settings:
+    """Flags over the environment over defaults."""
+    try:
+        return Settings.model_validate({k: v for k, v in flags.items() if v is not None})
+    except ValidationError as error:
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise SettingsError(said) from None
+
+
+def _end(code: int) -> None:
+    raise typer.Exit(code)
+
+
+@app.command()
+def run(
+    events: Events = None,
+    format: Format = "jsonl",
+    columns: Columns = None,
+    history: History = None,
+    limit: Limit = None,
+    state: State = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+    finetune_every: Every = None,
+    finetune_interval_s: Interval = None,
+    embedder: Embedder = None,
+    batch: Batch = None,
+    seed: Seed = None,
+    model: Model = None,
+    json_file: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run everything in one process: events to graph to vectors to candidates.
+
+    Without arguments a simulated ad platform and the embedded vector engine; with --events real
+    files; with --kafka and --qdrant servers. Run it again and it goes on where it stopped.
+    """
+
+    def program() -> int:
+        settings = _settings(
+            state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
+            qdrant_grpc_port=qdrant_grpc_port, finetune_every=finetune_every,
+            finetune_interval_s=finetune_interval_s, embedder=embedder, seed=seed, batch=batch,
+            model=model,
+        )  # fmt: skip
+        inputs = Inputs(events, format, parse_columns(columns), history, limit)
+        return programs.run(settings, inputs, json_file=json_file, quiet=quiet)
+
+    _end(guarded(program))
+
+
+@app.command()
+def evaluate(
+    events: Events = None,
+    format: Format = "jsonl",
+    columns: Columns = None,
+    history: History = None,
+    limit: Limit = None,
+    state: State = None,
+    finetune_every: Every = None,
+    embedder: Embedder = None,
+    batch: Batch = None,
+    seed: Seed = None,
+    model: Model = None,
+    json_file: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score test-then-train over files or the simulator, publishing nothing."""
+
+    def program() -> int:
+        settings = _settings(
+            state=state,
+            finetune_every=finetune_every,
+            embedder=embedder,
+            batch=batch,
+            seed=seed,
+            model=model,
+        )
+        inputs = Inputs(events, format, parse_columns(columns), history, limit)
+        return programs.evaluate(settings, inputs, json_file=json_file, quiet=quiet)
+
+    _end(guarded(program))
+
+
+@app.command()
+def ingest(
+    state: State = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+    embedder: Embedder = None,
+    batch: Batch = None,
+    limit: Limit = None,
+    json_file: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """The fast path alone: Kafka to graph to refreshed vectors, model versions as they appear."""
+
+    def program() -> int:
+        settings = _settings(
+            state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
+            qdrant_grpc_port=qdrant_grpc_port, embedder=embedder, batch=batch,
+        )  # fmt: skip
+        return programs.ingest(settings, limit=limit, json_file=json_file, quiet=quiet)
+
+    _end(guarded(program))
+
+
+@app.command()
+def finetune(
+    state: State = None,
+    finetune_interval_s: Interval = None,
+    seed: Seed = None,
+    model: Model = None,
+    once: Annotated[bool, typer.Option("--once", help="Fine-tune once and leave.")] = False,
+) -> None:
+    """The slow path alone: newest graph snapshot to a new model version, once or every so often."""
+
+    def program() -> int:
+        settings = _settings(
+            state=state, finetune_interval_s=finetune_interval_s, seed=seed, model=model
+        )
+        return programs.finetune(settings, once=once)
+
+    _end(guarded(program))
+
+
+@app.command()
+def publish(
+    state: State = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+) -> None:
+    """Publish the newest model version over the newest graph snapshot into fresh collections."""
+
+    def program() -> int:
+        settings = _settings(
+            state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
+        )
+        return programs.publish(settings)
+
+    _end(guarded(program))
+
+
+@app.command()
+def rollback(
+    version: Annotated[int, typer.Argument(help="Version to go back to.")],
+    state: State = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+) -> None:
+    """Point readers at an earlier version that is still kept."""
+
+    def program() -> int:
+        settings = _settings(
+            state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
+        )
+        return programs.rollback(settings, version)
+
+    _end(guarded(program))
+
+
+@app.command(epilog=feed.formats_help())
+def replay(
+    events: Annotated[Path, typer.Option(help="File or folder to read events from.")],
+    format: Format = "jsonl",
+    columns: Columns = None,
+    history: History = None,
+    limit: Limit = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    rate: Annotated[float | None, typer.Option(help="Messages a second; without it: all.")] = None,
+) -> None:
+    """Send the events of files to a Kafka topic at a chosen speed."""
+
+    def program() -> int:
+        settings = _settings(kafka=kafka, topic=topic)
+        inputs = Inputs(events, format, parse_columns(columns), history, limit)
+        return feed.send(settings, inputs, to=None, rate=rate)
+
+    _end(guarded(program))
+
+
+@app.command()
+def simulate(
+    limit: Annotated[int, typer.Option(help="How many messages.", min=1)] = 60_000,
+    seed: Seed = None,
+    to: Annotated[Path | None, typer.Option(help="Write here (JSONL); '-' is stdout.")] = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    rate: Annotated[float | None, typer.Option(help="Messages a second; without it: all.")] = None,
+) -> None:
+    """Write the events of a simulated ad platform to a file, the terminal or a Kafka topic."""
+
+    def program() -> int:
+        settings = _settings(kafka=kafka, topic=topic, seed=seed)
+        inputs = Inputs(None, "simulator", {}, None, limit)
+        return feed.send(settings, inputs, to=to, rate=rate)
+
+    _end(guarded(program))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the events."""
+
+    def program() -> int:
+        _print(json_schema())
+        return 0
+
+    _end(guarded(program))
+
+
+@app.command()
+def check(
+    state: State = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+) -> None:
+    """Read the settings, reach the servers, open the state; say what is wrong."""
+
+    def program() -> int:
+        settings = _settings(
+            state=state, kafka=kafka, topic=topic, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port
+        )
+        findings = doctor.check(settings)
+        _print(findings)
+        return 0 if all(f["ok"] for f in findings.values()) else 1
+
+    _end(guarded(program))
+
+
+@local.command("up")
+def local_up() -> None:
+    """Fetch (once) and start Kafka and Qdrant on free loopback ports; they stay until `down`."""
+    _end(guarded(lambda: _print(doctor.local_up())))
+
+
+@local.command("down")
+def local_down() -> None:
+    """Stop what `up` started."""
+    _end(guarded(lambda: _print(doctor.local_down())))
+
+
+@local.command("status")
+def local_status() -> None:
+    """Say what runs and where."""
+    _end(guarded(lambda: _print(doctor.local_status())))
+
+
+def _print(value: Any) -> int:
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+    return 0
+
+
+def main() -> None:
+    """Entry point of the `goat` command."""
+    app()

@@ -1,0 +1,121 @@
+"""The slow path: the newest graph snapshot in, the next model version out.
+
+`finetune_job` is what the scheduler's worker process runs. It takes and returns plain strings.
+"""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from consumers.features import text_features
+from consumers.settings import Settings
+from consumers.versions import Version, Versions
+from model.config import ModelConfig
+from model.data import Interactions
+from stream.batch import Kind
+from stream.clock import SystemClock
+from stream.errors import StateError
+from stream.snapshot import OpenedView, SnapshotStore
+from stream.view import GraphConfig
+
+BESIDE_NICENESS = 10
+
+
+def arguments(settings: Settings, config: ModelConfig, *, beside: bool = False) -> dict[str, str]:
+    """What `finetune_job` is called with, as plain strings that may cross into a process.
+
+    Parameters
+    ----------
+    beside : bool
+        Whether it works beside a live stream, which then goes first wherever they share a core.
+    """
+    return {
+        "state": str(settings.state.resolve()),
+        "config": config.model_dump_json(),
+        "window_us": str(settings.window_us),
+        "seed": str(settings.seed),
+        "threads": str(settings.threads),
+        "niceness": str(BESIDE_NICENESS if beside else 0),
+    }
+
+
+def finetune_job(
+    *, state: str, config: str, window_us: str, seed: str, threads: str, niceness: str = "0"
+) -> str:
+    """Fine-tune once; gives the number of the version.
+
+    Parameters
+    ----------
+    state : path of the state folder
+    config : `ModelConfig` as JSON
+    window_us : int as text; events before that are not in the graph
+    seed, threads : int as text; 0 threads leaves torch's own choice
+    niceness : int as text; how much this process lets others go first, 0 to 19, for good
+
+    Raises
+    ------
+    StateError
+        If there is no snapshot to learn from.
+    ModelError
+        If nothing can be learned from it.
+    """
+    if int(niceness):
+        os.setpriority(os.PRIO_PROCESS, 0, int(niceness))
+    root = Path(state)
+    graph_config = GraphConfig(window_us=int(window_us))
+    snapshot = SnapshotStore(root / "graph", SystemClock()).open_view(graph_config)
+    if snapshot is None:
+        raise StateError(f"{root / 'graph'}: no snapshot to learn from; run `goat ingest` first")
+    versions = Versions(root / "models")
+    model = ModelConfig.model_validate_json(config)
+    version = learn(snapshot, versions, model, int(seed), int(threads) or None)
+    return str(version.number)
+
+
+def learn(
+    snapshot: OpenedView, versions: Versions, config: ModelConfig, seed: int, threads: int | None
+) -> Version:
+    """Go on from the newest version that learned from this snapshot or an earlier one.
+
+    A version that has learned from all edges there are is returned as it is: after a crash
+    between learning and adopting, nothing is learned twice.
+    """
+    from model.trainer import finetune  # torch takes seconds, and only learning needs it
+
+    base = versions.newest(snapshot.info.number)
+    if base is not None and base.meta["edges"] == snapshot.view.next_sequence:
+        return base
+    tuned = finetune(
+        interactions(snapshot),
+        features=text_features(snapshot.catalog.items, snapshot.view.n_items),
+        previous=None if base is None else base.load(),
+        config=config,
+        seed=seed + (0 if base is None else base.number),
+        threads=threads,
+    )
+    meta = {
+        "edges": snapshot.view.next_sequence,
+        "positions": {str(p): offset for p, offset in snapshot.info.positions.items()},
+        "base": None if base is None else base.number,
+        "seed": seed,
+        "config": config.model_dump(),
+        "report": asdict(tuned.report),
+    }
+    ids = tuple(snapshot.items.names)
+    version = versions.write(tuned.state, ids, snapshot.info.number, meta)
+    versions.prune()
+    return version
+
+
+def interactions(snapshot: OpenedView) -> Interactions:
+    """The snapshot's positive edges, grouped by user, as the model takes them."""
+    csr = snapshot.view.csr()
+    return Interactions(
+        indptr=csr.indptr,
+        item=csr.item,
+        time_us=csr.time_us,
+        weight=csr.weight,
+        sequence=csr.sequence,
+        positive=csr.kind != Kind.IMPRESSION,
+        items=snapshot.view.n_items,
+    )

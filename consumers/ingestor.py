@@ -1,0 +1,236 @@
+"""The loop of the fast path: poll, take, publish, commit; and adopt versions as they come.
+
+From files a fine-tune that falls due is waited for, so that a replay is repeatable to the digit;
+live it never is. See docs/decisions/0003.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+
+from consumers.errors import FineTuneFailed
+from consumers.lifecycle import Stop
+from consumers.pipeline import Pipeline
+from consumers.progress import Figures
+from consumers.scheduler import Scheduler
+from consumers.versions import Version, Versions
+from stream.batch import RecordBatch
+from stream.clock import Clock
+from stream.source import Source
+from stream.state import JSON
+
+POLL_TIMEOUT_S = 0.2
+LOOK_EVERY_S = 1.0  # between looks for versions that another process wrote
+FINETUNE_TIMEOUT_S = 3_600.0
+_RECENT = 64
+
+
+@dataclass(slots=True)
+class Ingestor:
+    """Runs a pipeline over a source until it ends or is stopped.
+
+    Parameters
+    ----------
+    scheduler : Scheduler, optional
+        Fine-tunes in a worker of this process; without it versions of others are adopted.
+    replay : bool
+        Wait for each fine-tune; the source ends.
+    limit : int, optional
+        Stop after this many messages.
+    batch : int
+        Messages applied at a time.
+    snapshot_every_s : float
+        Seconds between two snapshots.
+    on_step : callable
+        Called after every step, for the progress display.
+    """
+
+    pipeline: Pipeline
+    source: Source
+    versions: Versions
+    clock: Clock
+    stop: Stop
+    scheduler: Scheduler | None = None
+    replay: bool = False
+    limit: int | None = None
+    batch: int = 2_000
+    snapshot_every_s: float = 10.0
+    on_step: Callable[[], None] = lambda: None
+    doing: str = "starting"
+    errors: list[str] = field(default_factory=list[str])
+    _taken: int = 0
+    _committed_s: float = 0.0
+    _looked_s: float = 0.0
+    _warming: bool = False
+    _adoption: Iterator[None] | None = None
+    _fresh: deque[float] = field(default_factory=lambda: deque[float](maxlen=_RECENT))
+    _rate: deque[tuple[float, int]] = field(
+        default_factory=lambda: deque[tuple[float, int]](maxlen=_RECENT)
+    )
+
+    def run(self) -> None:
+        """Go on until the source ends, the limit is reached or a stop is asked for."""
+        if self.scheduler is not None:
+            self.scheduler.start()
+        try:
+            self._run()
+        finally:
+            if self.scheduler is not None:
+                self.scheduler.close()
+
+    def _run(self) -> None:
+        self._resume(self.pipeline.state.extra)
+        if self.replay and self.scheduler is not None and self.scheduler.due_in() == 0:
+            self._improve()
+        while not self.stop.requested and self._left() > 0 and not self.source.exhausted:
+            self.step()
+        self._finish_adopting()
+        if self.replay and not self.pipeline.live.ready and not self.stop.requested:
+            self._improve()
+        self._commit()
+
+    def _resume(self, extra: Mapping[str, object]) -> None:
+        """Go on where the snapshot was taken that left this behind."""
+        self._committed_s = self._now_s()
+        self._warming = bool(extra.get("warming", False))
+        if self.scheduler is not None:
+            self.scheduler.noted = int(str(extra.get("since_finetune", 0)))
+        live, publisher = self.pipeline.live, self.pipeline.publisher
+        if live.ready and publisher is not None and (publisher.live or 0) < live.version:
+            self._begin_adopting(self.versions.open(live.version))  # the index is new or was lost
+            if self.replay:
+                self._finish_adopting()
+
+    def step(self) -> None:
+        """Poll once and do all that follows from it."""
+        self.doing = "reading events"
+        arrived_s = self._now_s()
+        batches = self.source.poll(self._room(), POLL_TIMEOUT_S)
+        for batch in batches:
+            self._take(batch)
+        if self.pipeline.publish():
+            self._fresh.append(self._now_s() - arrived_s)
+        self._rate.append((self._now_s(), self.pipeline.tally.events_in))
+        self._go_on_adopting()
+        self._look_for_versions()
+        if self._now_s() - self._committed_s >= self.snapshot_every_s:
+            self._commit()
+        self.on_step()
+
+    def figures(self) -> Figures:
+        """What the display shows."""
+        pipeline = self.pipeline
+        lag = self.source.lag()
+        return Figures(
+            events_in=pipeline.tally.events_in,
+            events_per_s=self._events_per_s(),
+            lag=sum(lag.values()) if lag else None,
+            edges=len(pipeline.state.graph.edges),
+            users=len(pipeline.state.graph.users),
+            items=len(pipeline.state.graph.items),
+            dead_letters=pipeline.tally.dead_letters + pipeline.tally.late,
+            version=pipeline.live.version,
+            recall=pipeline.evaluator.recall_lately,
+            popularity_recall=pipeline.evaluator.popularity_recall_lately,
+            freshness_s=self.freshness_s,
+            doing=self.doing,
+        )
+
+    @property
+    def freshness_s(self) -> float | None:
+        """Median seconds of late from a poll's begin to its vectors being acknowledged."""
+        return median(self._fresh) if self._fresh else None
+
+    def _take(self, batch: RecordBatch) -> None:
+        if batch.history:
+            self._warming = True
+        elif self._warming:  # the history ends here: learn it before anything is scored
+            self._improve()
+            self._warming = False
+        self.pipeline.take(batch)
+        self._taken += len(batch)
+        if self.scheduler is not None and not batch.history and self.scheduler.note(len(batch)):
+            self._improve()
+
+    def _improve(self) -> None:
+        """Have the model fine-tuned: now and waited for in a replay, on the side when live."""
+        if self.scheduler is None:
+            return
+        if not self.replay:
+            self.scheduler.request()
+            return
+        self.pipeline.publish()
+        self._commit()
+        self.doing = "fine-tuning"
+        self.on_step()
+        self.scheduler.request()
+        outcome = self.scheduler.wait(FINETUNE_TIMEOUT_S)
+        if outcome.value is None:
+            raise FineTuneFailed(f"the fine-tune ended with {outcome.error}")
+        self._begin_adopting(self.versions.open(int(outcome.value)))
+        self._finish_adopting()
+
+    def _look_for_versions(self) -> None:
+        """Live: take up what a fine-tune of ours or of another process has written."""
+        while self.scheduler is not None and (outcome := self.scheduler.finished()) is not None:
+            self._looked_s = 0.0
+            if outcome.error is not None:
+                self.errors.append(outcome.error)
+        if self.replay or self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
+            return
+        self._looked_s = self._now_s()
+        newest = self.versions.newest()
+        if newest is not None and newest.number > self.pipeline.live.version:
+            self._begin_adopting(newest)
+
+    def _begin_adopting(self, version: Version) -> None:
+        self.doing = f"publishing version {version.number}"
+        self._adoption = self.pipeline.adopt(version)
+
+    def _go_on_adopting(self) -> None:
+        if self._adoption is None:
+            return
+        for _ in self._adoption:
+            return
+        self._adoption = None
+        self.pipeline.publish()
+        self._commit()
+
+    def _finish_adopting(self) -> None:
+        while self._adoption is not None:
+            self._go_on_adopting()
+
+    def _commit(self) -> None:
+        self.doing = "committing"
+        noted = self.scheduler.noted if self.scheduler is not None else 0
+        progress: dict[str, JSON] = {"warming": self._warming, "since_finetune": noted}
+        if self.pipeline.publisher is not None:
+            self.pipeline.publisher.flush()
+        self.pipeline.commit(progress, self.source.advise)
+        self._committed_s = self._now_s()
+
+    def _left(self) -> int:
+        return self.batch if self.limit is None else self.limit - self._taken
+
+    def _room(self) -> int:
+        """How many messages the next poll may bring.
+
+        In a replay up to where a fine-tune falls due, and to the next multiple of the batch: scores
+        see popularity as of a batch's begin, so a replay that was stopped is cut where it was.
+        """
+        room = min(self.batch, self._left())
+        if not self.replay:
+            return room
+        room = min(room, self.batch - self.pipeline.tally.events_in % self.batch)
+        due = self.scheduler.due_in() if self.scheduler is not None else None
+        return room if due is None else max(1, min(room, due))
+
+    def _events_per_s(self) -> float:
+        if len(self._rate) < 2:
+            return 0.0
+        (start_s, before), (end_s, after) = self._rate[0], self._rate[-1]
+        return (after - before) / max(end_s - start_s, 1e-9)
+
+    def _now_s(self) -> float:
+        return self.clock.now_us() / 1e6

@@ -1,0 +1,78 @@
+"""Start, stop, and what a program's exit code means.
+
+==== ===============================================================
+code meaning
+==== ===============================================================
+0    done, or stopped on request after everything was committed
+1    the program found something wrong and said what
+2    the command line was wrong
+3    a server that was asked for cannot be had
+70   a fault of our own: the traceback is printed, state is as of the last commit
+130  stopped at once by a second interrupt
+==== ===============================================================
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from consumers.errors import ConsumerError, ServerUnavailable
+from model.errors import ModelError
+from stream.errors import StreamError
+
+FAILED, UNAVAILABLE, FAULT, INTERRUPTED = 1, 3, 70, 130
+
+
+class Stop:
+    """Whether the program was asked to stop.
+
+    The first SIGTERM or SIGINT asks: the loop finishes its batch, commits and leaves. A second
+    SIGINT ends the process at once; the state on disk is then that of the last commit.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def request(self) -> None:
+        """Ask for an orderly end."""
+        self.requested = True
+
+    def on_signal(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: ask first, leave at once on the second interrupt."""
+        if self.requested and number == signal.SIGINT:
+            os._exit(INTERRUPTED)
+        self.requested = True
+
+    @contextmanager
+    def listening(self) -> Generator["Stop"]:
+        """Listen to SIGTERM and SIGINT inside the block, and restore the handlers after it."""
+        before = {n: signal.signal(n, self.on_signal) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def guarded(program: Callable[[], int]) -> int:
+    """Run a program and turn what it raises into a message and an exit code."""
+    try:
+        return program()
+    except ServerUnavailable as error:
+        return _say(error, UNAVAILABLE)
+    except (ConsumerError, StreamError, ModelError) as error:
+        return _say(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001 - the one place that may: it reports and ends the process
+        traceback.print_exc()
+        return FAULT
+
+
+def _say(error: Exception, code: int) -> int:
+    sys.stderr.write(f"goat: {type(error).__name__}: {error}\n")
+    return code

@@ -1,0 +1,203 @@
+"""The model in use: what the slow path trained, applied to what the graph holds now.
+
+A served item is ``[z, w·p]`` and a served user ``[u, 1]`` under the dot product: ``z`` the item's
+learned vector, ``u`` the fold-in of the user's last events, ``p`` the log of the item's decayed
+count and ``w`` the weight of that popularity prior. See docs/decisions/0002.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.features import text_features
+from consumers.versions import Version
+from model.cold import place
+from model.config import ModelConfig
+from model.fold_in import fold_in
+from model.popularity import Popularity
+from stream.batch import Kind
+from stream.catalog import TEXT
+from stream.graph import Applied, Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Numbers of users and items whose vectors have changed: int32[*] each, ascending."""
+
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Names of users that were erased and of items that were removed."""
+
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+
+
+class LiveModel:
+    """Vectors of users and items as of the last event applied.
+
+    Parameters
+    ----------
+    graph : Graph
+    config : ModelConfig
+    """
+
+    def __init__(self, graph: Graph, config: ModelConfig) -> None:
+        self.graph = graph
+        self.config = config
+        self.version = 0
+        self.popularity = Popularity(config.popularity_half_life, config.popularity_floor)
+        self._z = np.zeros((0, config.dim), np.float32)
+        self._weights = np.zeros(config.context, np.float32)
+        self._learned = np.zeros(0, np.bool_)
+        self._texts: NDArray[np.float32] | None = None
+        self._placed: set[int] = set()
+        self.trained_upto = 0
+        self._users: set[int] = set()
+        self._items: set[int] = set()
+        self._gone_users: dict[str, None] = {}
+        self._gone_items: dict[str, None] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether a version has been adopted."""
+        return self.version > 0
+
+    @property
+    def context(self) -> int:
+        """Events that a user's vector is made of."""
+        return len(self._weights)
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of a served vector."""
+        return self.config.dim + 1
+
+    def successor(self, version: Version) -> "LiveModel":
+        """The same graph and counts under a new model version; both may learn side by side."""
+        coming = LiveModel(self.graph, self.config)
+        coming.popularity = self.popularity.copy()
+        coming.use(version)
+        coming.popularity.rebase()
+        known = np.arange(len(self.graph.items), dtype=np.int32)
+        coming._place(known[len(coming._learned) :])
+        return coming
+
+    def use(self, version: Version) -> None:
+        """Go on under a version that is live already: the counts keep their landmark."""
+        state = version.load()
+        self.version, self.trained_upto = version.number, state.trained_upto
+        self._z, self._weights, self._learned = state.items.copy(), state.weights, state.learned
+        texts = text_features(self.graph.catalog.items, len(self.graph.items))
+        self._texts = None if texts is None else texts.normalised()
+
+    def learn(self, applied: Applied) -> None:
+        """Count a batch's positive events, place its new items, remember what it touched."""
+        positive = applied.kind != Kind.IMPRESSION
+        age = self.popularity.age
+        self.popularity.update(applied.item[positive], len(self.graph.items))
+        if self.ready:
+            self._place(applied.announced_items)
+            self._users.update(applied.touched_users.tolist())
+            self._items.update(applied.touched_items.tolist())
+            self._items.update(applied.announced_items.tolist())
+            self._gone_users.update(dict.fromkeys(applied.erased_users))
+            names = (self.graph.items.name(i) for i in applied.removed_items.tolist())
+            self._gone_items.update(dict.fromkeys(names))
+        if self.popularity.age < age:  # the landmark moved, and with it every item's score
+            self._items.update(range(len(self.graph.items)))
+
+    def take_touched(self) -> tuple[Touched, Gone]:
+        """What has changed since the last call, and what is no more."""
+        users, items = (np.array(sorted(s), np.int32) for s in (self._users, self._items))
+        gone = Gone(tuple(self._gone_users), tuple(self._gone_items))
+        for taken in (self._users, self._items, self._gone_users, self._gone_items):
+            taken.clear()
+        return Touched(users, items), gone
+
+    def refreshed(
+        self, *, users: NDArray[np.int32] | None = None, items: NDArray[np.int32] | None = None
+    ) -> None:
+        """These are written as they are now: what touched them before need not be."""
+        if users is not None:
+            self._users.difference_update(users.tolist())
+        if items is not None:
+            self._items.difference_update(items.tolist())
+
+    # -- vectors
+
+    def item_vectors(self, items: NDArray[np.int32] | None = None) -> NDArray[np.float32]:
+        """Served vectors of these items, or of all: float32[n, d + 1]."""
+        n = len(self.graph.items)
+        self._reserve(n)
+        self.popularity.update(np.empty(0, np.int32), n)
+        z = self._z[:n] if items is None else self._z[items]
+        prior = self.config.popularity_weight * self.popularity.scores(items)
+        return np.concatenate([z, prior[: len(z), None]], axis=1, dtype=np.float32)
+
+    def user_vectors(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Served vectors of these users as of now: float32[n, d + 1]."""
+        return self.fold(self.graph.recent(users, len(self._weights)))
+
+    def context_vectors(self, sequence: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Served vectors of these edges' users just before each edge: float32[n, d + 1]."""
+        return self.fold(self.graph.before(sequence, len(self._weights)))
+
+    def showable(self) -> NDArray[np.bool_]:
+        """Which items may be shown at the graph's time: bool[I]."""
+        return self.graph.catalog.showable(len(self.graph.items), self.graph.now_us)
+
+    # -- state
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """What a snapshot needs beside the graph and the version's number."""
+        arrays = {f"popularity.{name}": array for name, array in self.popularity.state().items()}
+        placed = np.array(sorted(self._placed), np.int64)
+        arrays["placed.items"] = placed.astype(np.float64)
+        arrays["placed.vectors"] = self._z[placed].astype(np.float64)
+        return arrays
+
+    def restore(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+        """Put back what `to_arrays` gave, after `use`."""
+        own = {k: arrays[f"popularity.{k}"] for k in self.popularity.state()}
+        half_life, floor = self.config.popularity_half_life, self.config.popularity_floor
+        self.popularity = Popularity.restore(half_life, floor, own)
+        placed = arrays["placed.items"].astype(np.int64)
+        self._reserve(len(self.graph.items))
+        self._z[placed] = arrays["placed.vectors"]
+        self._placed = set(placed.tolist())
+
+    def fold(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Served vectors of users with these histories, newest first: float32[n, d + 1]."""
+        folded = fold_in(self._z, self._weights, history)
+        return np.concatenate([folded, np.ones((len(folded), 1), np.float32)], axis=1)
+
+    def _reserve(self, n: int) -> None:
+        if n > len(self._z):
+            grown = np.zeros((max(n, 2 * len(self._z)), self._z.shape[1]), np.float32)
+            grown[: len(self._z)] = self._z
+            self._z = grown
+
+    def _place(self, items: NDArray[np.int32]) -> None:
+        """Put items that came after the version, and have text, among those it has learned."""
+        records = self.graph.catalog.items
+        numbers = [n for n in items.tolist() if n in records and TEXT in records[n].vectors]
+        new = np.array([n for n in numbers if n >= len(self._learned)], np.int64)
+        if self._texts is None or not len(new):
+            return
+        known = np.flatnonzero(self._learned & self._texts[: len(self._learned)].any(axis=1))
+        if not len(known):
+            return
+        self._reserve(len(self.graph.items))
+        texts = np.stack([records[n].vectors[TEXT] for n in new.tolist()])
+        counts, epsilon = self.popularity.counts(), self.config.cold_epsilon
+        placed = place(texts, self._texts[known], self._z[known], counts[known], epsilon=epsilon)
+        self._z[new] = placed.vectors
+        fresh = counts[new] == 0
+        self.popularity.expect(new[fresh], placed.counts[fresh])
+        self._placed.update(new.tolist())

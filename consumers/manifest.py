@@ -1,0 +1,287 @@
+"""What was published, and from what: an append-only file, one JSON line a step, hash-chained.
+
+Each line holds its number, the hash of the line before it and its own, so that a line that was
+changed, removed from the middle or put elsewhere is found when the file is opened. (Whole lines cut
+from the end are not: the publisher compares with the aliases.) A last line without its newline is
+what a crash while writing leaves: it is named in `Manifest.torn` and cut off. Every line is on the
+disk before `append` returns.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from consumers.errors import ManifestCorrupt, PublishError
+from consumers.index import Names, to_rfc3339
+from stream.clock import Clock
+
+FORMAT = 1
+_BEFORE_THE_FIRST = "0" * 64
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Collections(_Value):
+    """The pair that one fill of a version makes."""
+
+    version: int = Field(ge=1)
+    items: str
+    users: str
+
+    @property
+    def names(self) -> Names:
+        """The pair, as it is asked for."""
+        return Names(self.items, self.users)
+
+
+class Gates(_Value):
+    """What was checked before a flip.
+
+    Attributes
+    ----------
+    items, users : int
+        Points filled, each counted again in the index.
+    probes, k : int
+        Users for whom ``k`` candidates each were asked for.
+    overlap : float
+        Share of those candidates that are the best by brute force too, 0 to 1.
+    """
+
+    items: int
+    users: int
+    probes: int
+    k: int
+    overlap: float
+
+
+class Origin(_Value):
+    """What the vectors were made from.
+
+    Attributes
+    ----------
+    model : str
+        Version of the model; what identifies it where it is stored.
+    snapshot : str
+        Graph snapshot.
+    offsets : partition -> next offset
+        Of the events in that snapshot.
+    """
+
+    model: str = ""
+    snapshot: str = ""
+    offsets: Mapping[str, int] = Field(default_factory=dict[str, int])
+
+
+class Opened(_Value):
+    """A publisher took over; those of lower generations must not write any more."""
+
+    step: Literal["opened"] = "opened"
+    generation: int = Field(ge=1)
+
+
+class Begun(_Value):
+    """Two collections are about to be made and filled."""
+
+    step: Literal["begun"] = "begun"
+    collections: Collections
+
+
+class Published(_Value):
+    """The collections passed the gates and both aliases point at them."""
+
+    step: Literal["published"] = "published"
+    collections: Collections
+    origin: Origin
+    aliases: Mapping[str, str]
+    sequence: int
+    gates: Gates
+
+
+class RolledBack(_Value):
+    """Both aliases point at collections published earlier."""
+
+    step: Literal["rolled_back"] = "rolled_back"
+    collections: Collections
+    aliases: Mapping[str, str]
+    sequence: int
+
+
+class Dropped(_Value):
+    """These collections are no more (or about to be)."""
+
+    step: Literal["dropped"] = "dropped"
+    names: tuple[str, ...]
+
+
+Step = Annotated[Opened | Begun | Published | RolledBack | Dropped, Field(discriminator="step")]
+
+
+class Line(_Value):
+    """One line of the file."""
+
+    format: int = FORMAT
+    number: int
+    at: str
+    previous: str
+    body: Step
+    hash: str = ""
+
+    def sealed(self) -> "Line":
+        """Return it with its hash."""
+        return self.model_copy(update={"hash": self.digest()})
+
+    def digest(self) -> str:
+        """SHA-256 of everything but the hash, in hex."""
+        return sha256(_canonical(self.model_dump(mode="json", exclude={"hash"}))).hexdigest()
+
+
+_LINE: TypeAdapter[Line] = TypeAdapter(Line)
+
+
+class Manifest:
+    """The file, verified, and a way to append to it; several processes may have it open.
+
+    Parameters
+    ----------
+    path : Path
+        Made when it is not there.
+    clock : Clock
+        Dates the lines.
+
+    Attributes
+    ----------
+    lines : every line, oldest first
+    torn : str or None
+        What a crash left unfinished at the end, and was cut off.
+
+    Raises
+    ------
+    ManifestCorrupt
+        If a line is not what was written, with its number and what is wrong.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self.lines: list[Line] = []
+        self.torn: str | None = None
+        self._clock = clock
+        self._read_to = 0
+        self._locked = False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            with self.exclusive():
+                pass
+        except ManifestCorrupt:
+            self.close()
+            raise
+
+    @contextmanager
+    def exclusive(self) -> Generator[None]:
+        """Keep other processes from appending inside the block, having read what they appended."""
+        if self._locked:
+            yield
+            return
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        self._locked = True
+        try:
+            self._read_on()
+            self._cut_torn_line()
+            yield
+        finally:
+            self._locked = False
+            fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def refresh(self) -> None:
+        """Read what others have appended; costs one system call when there is nothing."""
+        if os.fstat(self._file).st_size != self._read_to:
+            with self.exclusive():
+                pass
+
+    def append(self, body: Step) -> None:
+        """Write one line and sync it.
+
+        Raises
+        ------
+        PublishError
+            If it could not be written whole; the file is then as it was.
+        """
+        with self.exclusive():
+            previous = self.lines[-1].hash if self.lines else _BEFORE_THE_FIRST
+            at = to_rfc3339(self._clock.now_us())
+            number = len(self.lines) + 1
+            line = Line(number=number, at=at, previous=previous, body=body).sealed()
+            data = _canonical(line.model_dump(mode="json")) + b"\n"
+            try:
+                written = os.write(self._file, data)
+                if written != len(data):
+                    raise OSError(f"{written} of {len(data)} bytes written")
+                os.fsync(self._file)
+            except OSError as error:
+                os.ftruncate(self._file, self._read_to)
+                raise PublishError(f"{self.path}: cannot append line {number}: {error}") from error
+            self._read_to += len(data)
+            self.lines.append(line)
+
+    def close(self) -> None:
+        """Give the file back; idempotent."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _read_on(self) -> None:
+        size = os.fstat(self._file).st_size
+        if size < self._read_to:
+            raise ManifestCorrupt(f"{self.path}: {size} bytes, {self._read_to} were there before")
+        data = os.pread(self._file, size - self._read_to, self._read_to)
+        whole = data[: data.rfind(b"\n") + 1]
+        for raw in whole.splitlines():
+            self.lines.append(self._verified(raw))
+        self._read_to += len(whole)
+
+    def _cut_torn_line(self) -> None:
+        rest = os.fstat(self._file).st_size - self._read_to
+        if rest:
+            where = f"{self.path}:{len(self.lines) + 1}"
+            start = os.pread(self._file, min(rest, 80), self._read_to)
+            self.torn = f"{where}: {rest} bytes of an unfinished line were cut off: {start!r}"
+            os.ftruncate(self._file, self._read_to)
+            os.fsync(self._file)
+
+    def _verified(self, raw: bytes) -> Line:
+        number = len(self.lines) + 1
+        where = f"{self.path}:{number}"
+        try:
+            found = cast(object, json.loads(raw))
+            written = cast(dict[str, object], found).get("format") if isinstance(found, dict) else 0
+            if written != FORMAT:
+                raise ManifestCorrupt(f"{where}: format {written}, this program reads {FORMAT}")
+            line = _LINE.validate_python(found)
+        except (ValueError, ValidationError) as error:
+            raise ManifestCorrupt(f"{where}: not a line of a manifest: {error}") from error
+        previous = self.lines[-1].hash if self.lines else _BEFORE_THE_FIRST
+        for what, got, expected in (
+            ("number", line.number, number),
+            ("hash of the line before", line.previous, previous),
+            ("hash", line.hash, line.digest()),
+        ):
+            if got != expected:
+                raise ManifestCorrupt(
+                    f"{where}: {what} is {got}, expected {expected}: the line was altered or "
+                    "moved; restore the file, or publish under another --collection from a new "
+                    "state folder"
+                )
+        return line
+
+
+def _canonical(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

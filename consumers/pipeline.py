@@ -1,0 +1,90 @@
+"""The story: how a message becomes a candidate.
+
+A source hands over raw messages of one partition. The codec makes events of them, the orderer lets
+each in once and none too late, and the graph takes them up. The evaluator asks what we would have
+shown *before* anything is learned; then the live model folds the touched users and items anew, and
+the publisher puts their vectors where ad systems search. A snapshot holds all of it together with
+the offsets it is the effect of. From time to time a fine-tune, in a process of its own, turns a
+snapshot into a new model version, and everything is published under it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from consumers.evaluator import Evaluator
+from consumers.live import LiveModel
+from consumers.points import all_points, touched_points
+from consumers.publisher import Publisher
+from consumers.tally import Tally, letters
+from consumers.texts import Texts
+from consumers.versions import Version
+from stream.batch import Partition, RecordBatch
+from stream.codec import Codec
+from stream.sink import DeadLetterSink
+from stream.snapshot import SnapshotInfo, SnapshotStore
+from stream.state import JSON, State
+
+
+@dataclass(slots=True)
+class Pipeline:
+    """Everything between a source and Qdrant, in the order in which a message meets it."""
+
+    codec: Codec
+    dead_letters: DeadLetterSink
+    state: State
+    texts: Texts
+    evaluator: Evaluator
+    live: LiveModel
+    publisher: Publisher | None
+    snapshots: SnapshotStore
+    tally: Tally = field(default_factory=Tally)
+    coming: LiveModel | None = None
+
+    def take(self, batch: RecordBatch) -> None:
+        """Apply the messages of one partition: from bytes to what they touch."""
+        decoded = self.codec.decode(batch)
+        admission = self.state.orderer.admit(decoded.events)
+        self.dead_letters.put(letters(batch, decoded, admission.late))
+        known = len(self.state.graph.items)
+        applied = self.state.graph.apply(decoded.events, admission.keep)
+        self.texts.embed(applied.announced_items)
+        self.evaluator.score(applied, catalogue=known, history=batch.history)
+        for live in filter(None, (self.live, self.coming)):
+            live.learn(applied)
+        self.tally.account(batch, decoded, admission, applied)
+        self.state.positions[batch.partition] = batch.next_offset
+
+    def publish(self) -> int:
+        """Refresh the vectors of what was touched since the last call; how many points."""
+        if self.publisher is None or self.publisher.live != self.live.version:
+            return 0  # what readers see is of another version, until ours is adopted
+        touched, gone = self.live.take_touched()
+        self.publisher.remove(users=gone.users, items=gone.items)
+        self.publisher.push(*touched_points(self.live, touched))
+        return len(touched.users) + len(touched.items)
+
+    def commit(
+        self, progress: Mapping[str, JSON], advise: Callable[[Mapping[Partition, int]], None]
+    ) -> SnapshotInfo:
+        """Make all that was taken so far durable, with the offsets it came from."""
+        self.dead_letters.flush()
+        own: dict[str, JSON] = {"tally": self.tally.to_json(), "version": self.live.version}
+        self.state.extra = {**progress, **own}
+        self.state.arrays = {**self.live.to_arrays(), **self.evaluator.to_arrays()}
+        return self.snapshots.commit(self.state, advise=advise)
+
+    def adopt(self, version: Version) -> Iterator[None]:
+        """Serve a new model version: all vectors anew in fresh collections, then one flip.
+
+        Goes on by a chunk each time it is asked, so that a live stream is read in between.
+        """
+        self.coming = self.live.successor(version)
+        if self.publisher is not None:
+            filling = self.publisher.begin(version.number, self.live.dim, version.origin)
+            yield
+            for space, points in all_points(self.coming):
+                filling.add(space, points)
+                yield
+            filling.commit()
+        self.live, self.coming = self.coming, None
+        self.evaluator.follow(self.live)

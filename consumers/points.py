@@ -1,0 +1,64 @@
+"""Vectors as points: what of a user or an item an ad system can search and filter by."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.index import PointBatch, Space, item_payload
+from consumers.live import LiveModel, Touched
+from stream.catalog import ItemRecord
+
+CHUNK = 2_048  # a live stream waits for one
+
+
+def user_points(live: LiveModel, users: NDArray[np.int32]) -> PointBatch:
+    """Points of these users; the erased ones among them are left out."""
+    names = [live.graph.users.name(number) for number in users.tolist()]
+    kept = np.array([i for i, name in enumerate(names) if name], np.int64)
+    ids = [names[i] for i in kept.tolist()]
+    return PointBatch(ids, live.user_vectors(users[kept]), [{}] * len(ids))
+
+
+def item_points(live: LiveModel, items: NDArray[np.int32]) -> PointBatch:
+    """Points of these items; those that were removed are left out."""
+    items = items[~live.graph.catalog.removed(len(live.graph.items))[items]]
+    ids = [live.graph.items.name(number) for number in items.tolist()]
+    known = live.graph.catalog.items
+    payloads = [_payload(known.get(number)) for number in items.tolist()]
+    return PointBatch(ids, live.item_vectors(items), payloads)
+
+
+def touched_points(live: LiveModel, touched: Touched) -> tuple[PointBatch, PointBatch]:
+    """Points of the users and of the items that were touched."""
+    return user_points(live, touched.users), item_points(live, touched.items)
+
+
+def all_points(live: LiveModel) -> Iterator[tuple[Space, PointBatch]]:
+    """Everything there is, in chunks, as of the moment when each is asked for.
+
+    Items last: many of them are touched all the time, and what is touched later is written twice.
+    """
+    for users in _chunks(len(live.graph.users)):
+        live.refreshed(users=users)
+        yield Space.USERS, user_points(live, users)
+    for items in _chunks(len(live.graph.items)):
+        live.refreshed(items=items)
+        yield Space.ITEMS, item_points(live, items)
+
+
+def _chunks(n: int) -> Iterator[NDArray[np.int32]]:
+    for start in range(0, n, CHUNK):
+        yield np.arange(start, min(start + CHUNK, n), dtype=np.int32)
+
+
+def _payload(record: ItemRecord | None) -> Mapping[str, object]:
+    if record is None:
+        return {}
+    return item_payload(
+        title=record.title,
+        campaign=record.campaign_id,
+        categories=record.categories,
+        price=record.price,
+        expires_us=record.expires_us,
+    )

@@ -1,0 +1,68 @@
+"""What the lines of a manifest add up to: what is live, what is kept, what is left over."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from consumers.manifest import Begun, Collections, Dropped, Line, Opened, Published, RolledBack
+
+
+@dataclass(slots=True)
+class Publications:
+    """The state of publishing, advanced one line at a time.
+
+    Attributes
+    ----------
+    generation : int
+        Of the newest publisher; 0 before the first.
+    live, previous : Collections or None
+        What the aliases should point at, and what a rollback would return to.
+    owned : names of collections that were begun and not dropped
+    fills : version -> how often filling it was begun
+    """
+
+    generation: int = 0
+    live: Collections | None = None
+    previous: Collections | None = None
+    owned: set[str] = field(default_factory=set[str])
+    fills: dict[int, int] = field(default_factory=dict[int, int])
+    lines: int = 0
+
+    def advance(self, lines: Iterable[Line]) -> None:
+        """Take in further lines, in order."""
+        for line in lines:
+            self.lines += 1
+            match line.body:
+                case Opened(generation=generation):
+                    self.generation = max(self.generation, generation)
+                case Begun(collections=begun):
+                    self.owned.update((begun.items, begun.users))
+                    self.fills[begun.version] = self.fills.get(begun.version, 0) + 1
+                case Published(collections=pair) | RolledBack(collections=pair):
+                    self._go_live(pair)
+                case Dropped(names=names):
+                    self._drop(set(names))
+
+    @property
+    def kept(self) -> tuple[Collections, ...]:
+        """The live pair and the one before it, as far as there are."""
+        return tuple(pair for pair in (self.live, self.previous) if pair is not None)
+
+    @property
+    def leftover(self) -> set[str]:
+        """Collections of ours that nobody reads or would return to."""
+        return self.owned - {name for pair in self.kept for name in (pair.items, pair.users)}
+
+    def _go_live(self, pair: Collections) -> None:
+        # A version filled anew replaces itself: a rollback still returns to the one before.
+        if self.live is not None and self.live.version != pair.version:
+            self.previous = self.live
+        self.live = pair
+
+    def _drop(self, names: set[str]) -> None:
+        self.owned -= names
+        if self.live is not None and not names.isdisjoint((self.live.items, self.live.users)):
+            self.live = None
+        if self.previous is not None and not names.isdisjoint(
+            (self.previous.items, self.previous.users)
+        ):
+            self.previous = None

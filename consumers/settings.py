@@ -1,0 +1,151 @@
+"""Deployment settings: where things are and how often things happen.
+
+Read once, in the CLI, from flags, then the environment (``GOAT_*``), then defaults. What a model
+learns with is not here but in `model.config`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from consumers.errors import SettingsError
+from model.config import ModelConfig
+
+_SECURE = ("SSL", "SASL_SSL")
+
+
+class Settings(BaseSettings):
+    """Everything that depends on where the system runs.
+
+    Each field is a flag of the programs that use it and an environment variable: ``state`` is
+    ``--state`` and ``GOAT_STATE``.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GOAT_", frozen=True, extra="ignore")
+
+    # Where state lies.
+    state: Path = Field(
+        default=Path("state"), description="Folder of snapshots, versions and manifest"
+    )
+
+    # Kafka; None: files or the simulator.
+    kafka: str | None = Field(default=None, description="Bootstrap servers, host:port[,host:port]")
+    topic: str = Field(default="goat.events", description="Topic of events")
+    dead_letter_topic: str = Field(default="goat.dead-letters", description="Topic of dead letters")
+    group: str = Field(default="goat", description="Consumer group")
+    start_at: Literal["earliest", "latest"] = Field(
+        default="earliest", description="Where to start on a partition that the state does not know"
+    )
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_ca: Path | None = None
+    kafka_certificate: Path | None = None
+    kafka_key: Path | None = None
+
+    # Qdrant; None: the embedded engine in the state folder.
+    qdrant: str | None = Field(
+        default=None, description="Qdrant URL; its gRPC port is --qdrant-grpc-port"
+    )
+    qdrant_grpc_port: int = Field(default=6334, ge=1, le=65_535)
+    qdrant_api_key: SecretStr | None = None
+    qdrant_ca: Path | None = None
+    collection: str = Field(
+        default="goat", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of names"
+    )
+
+    # How often. Counts are of messages, times in seconds.
+    finetune_every: int | None = Field(
+        default=None, ge=1, description="Fine-tune each N messages (default 10,000 from files)"
+    )
+    finetune_interval_s: float | None = Field(
+        default=None, gt=0, description="Fine-tune each N seconds"
+    )
+    snapshot_every_s: float = Field(
+        default=10.0, gt=0, description="Seconds between snapshots, live"
+    )
+    batch: int = Field(default=2_000, ge=1, le=100_000, description="Messages applied at a time")
+    score_share: float | None = Field(
+        default=None, gt=0, le=1, description="Part of clicks scored (default 1; 0.1 from Kafka)"
+    )
+    threads: int = Field(default=0, ge=0, description="Threads of a fine-tune; 0: all cores")
+    seed: int = Field(default=7, ge=0, description="Seed of everything random")
+
+    model: str = Field(
+        default="{}", description="Hyper-parameters that differ from the defaults, as JSON"
+    )
+
+    # The stream's rules.
+    lateness_s: float = Field(
+        default=86_400.0, ge=0, description="Accepted behind the watermark, seconds"
+    )
+    window_days: float = Field(
+        default=365.0, gt=0, description="Interactions older than this are evicted"
+    )
+    text_dim: int | None = Field(
+        default=None, ge=1, le=4_096, description="Length of text vectors; else the first decides"
+    )
+    embedder: Literal["given", "minilm"] = Field(
+        default="given", description="Text vectors: those in the events, or the bundled MiniLM"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kafka_password is not None and self.kafka_username is None:
+            raise ValueError("GOAT_KAFKA_PASSWORD is set without GOAT_KAFKA_USERNAME")
+        if self.kafka_security.startswith("SASL") and self.kafka_sasl_mechanism is None:
+            raise ValueError(f"{self.kafka_security} needs GOAT_KAFKA_SASL_MECHANISM")
+        return self
+
+    def hyper_parameters(self) -> ModelConfig:
+        """What the model learns with.
+
+        Raises
+        ------
+        SettingsError
+            If ``model`` is not JSON, names an unknown parameter, or one is out of its range.
+        """
+        try:
+            return ModelConfig.model_validate_json(self.model)
+        except ValidationError as error:
+            said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise SettingsError(f"--model {self.model}: {said}") from error
+
+    @property
+    def graph_dir(self) -> Path:
+        """Where graph snapshots lie."""
+        return self.state / "graph"
+
+    @property
+    def window_us(self) -> int:
+        """`window_days` in microseconds."""
+        return int(self.window_days * 86_400_000_000)
+
+    @property
+    def models_dir(self) -> Path:
+        """Where model versions lie."""
+        return self.state / "models"
+
+    def kafka_options(self) -> Mapping[str, object]:
+        """Security options under kafka-python's names; plain text gives none."""
+        options: dict[str, object] = {}
+        if self.kafka_security != "PLAINTEXT":
+            options["security_protocol"] = self.kafka_security
+        if self.kafka_sasl_mechanism is not None:
+            options["sasl_mechanism"] = self.kafka_sasl_mechanism
+        if self.kafka_username is not None:
+            options["sasl_plain_username"] = self.kafka_username
+        if self.kafka_password is not None:
+            options["sasl_plain_password"] = self.kafka_password.get_secret_value()
+        files = {
+            "ssl_cafile": self.kafka_ca,
+            "ssl_certfile": self.kafka_certificate,
+            "ssl_keyfile": self.kafka_key,
+        }
+        if self.kafka_security in _SECURE:
+            options.update({k: str(v) for k, v in files.items() if v is not None})
+        return options

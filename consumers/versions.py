@@ -1,0 +1,106 @@
+"""Model versions on disk: numbered folders, each naming the graph snapshot it learned from."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from consumers.errors import VersionMissing
+from consumers.manifest import Origin
+from model import version as files
+from model.state import ModelState
+
+KEPT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One model version.
+
+    Attributes
+    ----------
+    number : int
+        From 1, higher is later.
+    snapshot : int
+        Number of the graph snapshot it learned from.
+    meta : what the fine-tune wrote about itself
+    """
+
+    number: int
+    snapshot: int
+    path: Path
+    meta: Mapping[str, object]
+
+    @property
+    def origin(self) -> Origin:
+        """What the manifest says of vectors made by this version."""
+        offsets = cast(Mapping[str, int], self.meta.get("positions", {}))
+        return Origin(model=str(self.number), snapshot=str(self.snapshot), offsets=offsets)
+
+    def load(self) -> ModelState:
+        """Read the arrays, checking their hashes."""
+        return files.load(self.path).state
+
+
+class Versions:
+    """The folder of versions.
+
+    Parameters
+    ----------
+    root : Path
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def numbers(self) -> list[int]:
+        """Numbers of the complete versions, ascending; half-written ones have other names."""
+        if not self.root.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.root.iterdir() if p.name.isdecimal())
+
+    def open(self, number: int) -> Version:
+        """Find one version.
+
+        Raises
+        ------
+        VersionMissing
+            If it is not there.
+        """
+        path = self.root / f"{number:06d}"
+        if not path.is_dir():
+            raise VersionMissing(
+                f"{path}: there is no version {number}; there are {self.numbers()}"
+            )
+        meta = files.read_meta(path)
+        return Version(number, int(str(meta["snapshot"])), path, meta)
+
+    def newest(self, upto_snapshot: int | None = None) -> Version | None:
+        """The newest version, or the newest that learned from this snapshot or an earlier one."""
+        for number in reversed(self.numbers()):
+            version = self.open(number)
+            if upto_snapshot is None or version.snapshot <= upto_snapshot:
+                return version
+        return None
+
+    def write(
+        self,
+        state: ModelState,
+        item_ids: tuple[str, ...],
+        snapshot: int,
+        meta: Mapping[str, object],
+    ) -> Version:
+        """Write the next version: whole under another name first, then renamed."""
+        number = (self.numbers() or [0])[-1] + 1
+        path = self.root / f"{number:06d}"
+        self.root.mkdir(parents=True, exist_ok=True)
+        files.save(
+            state, path, item_ids=item_ids, meta={**meta, "snapshot": snapshot, "version": number}
+        )
+        return self.open(number)
+
+    def prune(self, kept: int = KEPT) -> None:
+        """Remove all but the newest versions."""
+        for number in self.numbers()[:-kept]:
+            shutil.rmtree(self.root / f"{number:06d}")

@@ -1,0 +1,225 @@
+"""Settings to parts: the only place that knows which implementation is used."""
+
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.edge_index import EdgeIndex
+from consumers.embedder import MiniLM
+from consumers.errors import ServerUnavailable, SettingsError
+from consumers.evaluator import Evaluator
+from consumers.index import Names, VectorIndex
+from consumers.inputs import Inputs
+from consumers.live import LiveModel
+from consumers.membership import member_of
+from consumers.pipeline import Pipeline
+from consumers.publisher import Publisher
+from consumers.settings import Settings
+from consumers.tally import Tally
+from consumers.texts import Embedder, Texts
+from consumers.versions import Versions
+from model.config import ModelConfig
+from stream.batch import Partition
+from stream.catalog import TEXT, Catalog
+from stream.clock import Clock, SystemClock
+from stream.codec import Codec, Limits
+from stream.deadline import Deadline
+from stream.errors import SinkError, SourceError
+from stream.file_source import FileSource
+from stream.formats import open_format
+from stream.graph import Graph
+from stream.kafka_sink import KafkaDeadLetters
+from stream.kafka_source import KafkaConfig, KafkaSource
+from stream.kafka_topics import KafkaCluster, ensure_topic
+from stream.ordering import Orderer, OrderingConfig
+from stream.simulator import SimulatorConfig
+from stream.simulator_source import PARTITION as SIMULATOR
+from stream.simulator_source import SimulatorSource
+from stream.sink import DeadLetterSink, FileDeadLetters
+from stream.snapshot import SnapshotStore
+from stream.source import Source
+from stream.state import State
+from stream.view import GraphConfig
+
+SIMULATED = 60_000  # messages of one `goat run` without arguments
+REPLAY_FINETUNE_EVERY = 10_000
+LIVE_SCORE_SHARE = 0.1  # ranking each click among all items would cost more than all the rest
+CONNECT_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a program that ingests works with."""
+
+    model: ModelConfig
+    pipeline: Pipeline
+    source: Source
+
+
+@contextmanager
+def opened(settings: Settings, inputs: Inputs, *, publish: bool) -> Generator[Parts]:
+    """Open everything that ingestion needs, and close it again in the opposite order."""
+    clock, model = SystemClock(), settings.hyper_parameters()
+    settings.state.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        live = inputs.events is None and settings.kafka is not None
+        dead_letters = open_dead_letters(settings, kafka=live)
+        stack.callback(dead_letters.close)
+        publisher = open_publisher(settings, clock) if publish else None
+        if publisher is not None:
+            stack.callback(publisher.close)
+        pipeline = open_pipeline(settings, model, publisher, dead_letters, clock, live=live)
+        stack.callback(pipeline.snapshots.close)
+        source = open_source(settings, inputs, pipeline.state.positions, clock)
+        stack.callback(source.close)
+        yield Parts(model, pipeline, source)
+
+
+def cluster(settings: Settings) -> KafkaCluster:
+    """The Kafka that the settings name."""
+    if settings.kafka is None:
+        raise SettingsError("no Kafka: give --kafka host:port or set GOAT_KAFKA")
+    return KafkaCluster(settings.kafka, settings.kafka_options())
+
+
+def open_source(
+    settings: Settings, inputs: Inputs, positions: Mapping[Partition, int], clock: Clock
+) -> Source:
+    """Files where events are named, else Kafka where it is, else the simulator."""
+    if inputs.events is not None:
+        fmt = open_format(inputs.format, inputs.columns or None)
+        history = [inputs.history] if inputs.history is not None else []
+        return FileSource([inputs.events], fmt, history=history, resume=positions)
+    if settings.kafka is None:
+        messages = positions.get(SIMULATOR, 0) + (inputs.limit or SIMULATED)
+        return SimulatorSource(SimulatorConfig(messages), settings.seed, resume=positions)
+    config = KafkaConfig(
+        cluster(settings),
+        (settings.topic,),
+        settings.group,
+        start=settings.start_at,
+        connect_timeout_s=CONNECT_TIMEOUT_S,
+        member=member_of(settings.state),
+    )
+    with _reaching():
+        return KafkaSource(config, positions, clock)
+
+
+def open_index(settings: Settings) -> VectorIndex:
+    """Qdrant's server where one is named, else its engine in the state folder."""
+    if settings.qdrant is None:
+        return EdgeIndex(settings.state / "index")
+    from consumers.qdrant_index import QdrantIndex  # its client takes a second to import
+
+    key = settings.qdrant_api_key
+    return QdrantIndex(
+        settings.qdrant,
+        grpc_port=settings.qdrant_grpc_port,
+        api_key=None if key is None else key.get_secret_value(),
+        ca=settings.qdrant_ca,
+    )
+
+
+def open_publisher(settings: Settings, clock: Clock) -> Publisher:
+    """The publisher of the settings' collections."""
+    names = Names.of(settings.collection)
+    return Publisher(open_index(settings), settings.state / "manifest.jsonl", names, clock)
+
+
+def open_dead_letters(settings: Settings, *, kafka: bool) -> DeadLetterSink:
+    """A topic beside the events' topic, else a file in the state folder."""
+    if not kafka:
+        return FileDeadLetters(settings.state / "dead_letters.jsonl")
+    target = cluster(settings)
+    with _reaching():
+        ensure_topic(target, settings.dead_letter_topic, Deadline.after(CONNECT_TIMEOUT_S))
+        return KafkaDeadLetters(target, settings.dead_letter_topic)
+
+
+@contextmanager
+def _reaching() -> Generator[None]:
+    """What fails while a cluster is first reached means that it cannot be had."""
+    try:
+        yield
+    except (SourceError, SinkError) as error:
+        raise ServerUnavailable(str(error)) from error
+
+
+def open_pipeline(
+    settings: Settings,
+    model: ModelConfig,
+    publisher: Publisher | None,
+    dead_letters: DeadLetterSink,
+    clock: Clock,
+    *,
+    live: bool = False,
+) -> Pipeline:
+    """Build a pipeline and put back what the newest valid snapshot holds.
+
+    A live one must keep up with its stream: it scores a sample, and compares no static users.
+    """
+    snapshots = SnapshotStore(settings.graph_dir, clock)
+    ordering = OrderingConfig(lateness_us=int(settings.lateness_s * 1e6))
+    config = GraphConfig(window_us=settings.window_us)
+    state = snapshots.load(config, ordering) or State(Graph(config), Orderer(ordering))
+    served = LiveModel(state.graph, model)
+    share = settings.score_share or (LIVE_SCORE_SHARE if live else 1.0)
+    embedder = open_embedder(settings)
+    dims = text_dims(settings, state.graph.catalog, embedder)
+    pipeline = Pipeline(
+        codec=Codec(Limits(vector_dims=dims), clock),
+        dead_letters=dead_letters,
+        state=state,
+        texts=Texts(state.graph.catalog, embedder),
+        evaluator=Evaluator(state.graph, served, share=share, compare_static=not live),
+        live=served,
+        publisher=publisher,
+        snapshots=snapshots,
+    )
+    if state.saved_as:
+        _restore(pipeline, Versions(settings.models_dir))
+    return pipeline
+
+
+def text_dims(
+    settings: Settings, catalog: Catalog, embedder: Embedder | None
+) -> dict[str, int | None]:
+    """Length of text vectors: as made or set, else as known, else the first one decides."""
+    known = next((len(r.vectors[TEXT]) for r in catalog.items.values() if TEXT in r.vectors), None)
+    wanted = settings.text_dim if embedder is None else embedder.dim
+    if wanted is not None and known not in (None, wanted):
+        raise SettingsError(
+            f"the state's text vectors have length {known}, but {wanted} is asked for now:"
+            " keep the embedder and text_dim that it began with, or begin a new --state"
+        )
+    return {TEXT: wanted or known}
+
+
+def _restore(pipeline: Pipeline, versions: Versions) -> None:
+    """Put back what the pipeline itself adds to a snapshot."""
+    extra = pipeline.state.extra
+    arrays = cast(Mapping[str, NDArray[np.float64]], pipeline.state.arrays)
+    pipeline.tally = Tally.from_json(cast(Mapping[str, object], extra["tally"]))
+    if number := int(str(extra["version"])):
+        pipeline.live.use(versions.open(number))
+    pipeline.live.restore(arrays)
+    pipeline.evaluator.restore(arrays)
+    if number:
+        pipeline.evaluator.follow(pipeline.live)
+
+
+def open_embedder(settings: Settings) -> Embedder | None:
+    """Who makes vectors of texts; None when only those given in events are used."""
+    if settings.embedder == "given":
+        return None
+    embedder = MiniLM()
+    if settings.text_dim not in (None, embedder.dim):
+        raise SettingsError(
+            f"{embedder.name} makes vectors of length {embedder.dim}, but GOAT_TEXT_DIM is"
+            f" {settings.text_dim}: leave it out"
+        )
+    return embedder

@@ -1,0 +1,97 @@
+"""What only the embedded index promises: one owner, and nothing lost by a kill."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consumers.edge_index import EdgeIndex
+from consumers.errors import IndexLocked, PublishError, ServerUnavailable
+from consumers.index import PointBatch, Space
+
+ONE = PointBatch(["x"], np.ones((1, 4), np.float32), [{}])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """An index with a collection ``c`` of one point, and an alias of it."""
+    root = tmp_path / "index"
+    index = EdgeIndex(root)
+    index.create("c", Space.ITEMS, 4)
+    index.upsert("c", Space.ITEMS, ONE, epoch=1, sequence=1)
+    index.point({"alias": "c"})
+    index.close()
+    index.close()
+    return root
+
+
+def test_one_owner_at_a_time(root: Path) -> None:
+    first = EdgeIndex(root)
+    with pytest.raises(IndexLocked, match="another goat process") as refused:
+        EdgeIndex(root)
+    assert isinstance(refused.value, ServerUnavailable), "an exit code of its own"
+    first.close()
+    EdgeIndex(root).close()
+
+
+def test_everything_is_there_after_reopening(root: Path) -> None:
+    index = EdgeIndex(root)
+    assert index.collections() == ("c",)
+    assert [c.id for c in index.search("alias", np.ones(4, np.float32), 5)] == ["x"]
+    index.close()
+
+
+def test_half_made_and_half_dropped_collections_are_removed(root: Path) -> None:
+    (root / ".new-z").mkdir()
+    (root / ".dropped-y").mkdir()
+    (root / "aliases.tmp").write_text("{")
+    index = EdgeIndex(root)
+    assert index.collections() == ("c",)
+    assert [p.name for p in root.iterdir() if p.is_dir()] == ["c"]
+    assert dict(index.aliases()) == {"alias": "c"}
+    index.close()
+
+
+def test_an_alias_to_nothing_is_found_at_once(root: Path, tmp_path: Path) -> None:
+    (root / "c").rename(tmp_path / "gone")
+    for _ in range(2):  # and the lock is given back
+        with pytest.raises(PublishError, match="alias"):
+            EdgeIndex(root)
+
+
+def test_aliases_that_read_back_otherwise_are_an_error(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = EdgeIndex(root)
+    monkeypatch.setattr("consumers.edge_index._replace", lambda path, text: None)
+    with pytest.raises(PublishError, match="reads back"):
+        index.point({"other": "c"})
+    index.close()
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from consumers.edge_index import EdgeIndex
+from consumers.index import PointBatch, Space
+index = EdgeIndex(Path(sys.argv[1]))
+for n in range(300):
+    batch = PointBatch([f"i{n}"], np.full((1, 4), n, np.float32), [{}])
+    index.upsert("c", Space.ITEMS, batch, epoch=1, sequence=n + 2)
+index.bury("c", Space.ITEMS, ["i7"], epoch=1, sequence=400)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_process_loses_no_write(root: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM, str(root)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    index = EdgeIndex(root)
+    assert index.count("c") == 300
+    assert index.last_sequence("c") == 400
+    assert dict(index.aliases()) == {"alias": "c"}
+    index.close()

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consumers.errors import VersionMissing
+from consumers.versions import Versions
+from model.errors import ModelError
+from model.state import ModelState
+
+
+def state(items: int = 3) -> ModelState:
+    z = np.eye(items, 4, dtype=np.float32)
+    weights = np.ones(2, np.float32) / 2
+    parameters = {"embedding": z, "log_weights": np.log(weights)}
+    return ModelState(z, weights, np.ones(items, np.bool_), parameters, trained_upto=9)
+
+
+def write(versions: Versions, snapshot: int) -> int:
+    meta = {"positions": {"t[0]": 5}}
+    return versions.write(state(), ("a", "b", "c"), snapshot, meta).number
+
+
+def test_versions_are_numbered_and_read_back(tmp_path: Path) -> None:
+    versions = Versions(tmp_path / "models")
+    assert versions.numbers() == []
+    assert versions.newest() is None
+    assert [write(versions, snapshot) for snapshot in (4, 7)] == [1, 2]
+    newest = versions.newest()
+    assert newest is not None
+    assert (newest.number, newest.snapshot) == (2, 7)
+    assert np.array_equal(newest.load().items, state().items)
+    assert newest.origin.offsets == {"t[0]": 5}
+    assert (newest.origin.model, newest.origin.snapshot) == ("2", "7")
+
+
+def test_a_snapshot_goes_on_from_what_learned_from_it_or_before(tmp_path: Path) -> None:
+    versions = Versions(tmp_path)
+    for snapshot in (4, 7):
+        write(versions, snapshot)
+    found = [versions.newest(upto) for upto in (3, 4, 6, 7)]
+    assert [v and v.number for v in found] == [None, 1, 1, 2]
+
+
+def test_what_is_half_written_is_no_version(tmp_path: Path) -> None:
+    versions = Versions(tmp_path)
+    write(versions, 1)
+    (tmp_path / ".000002.draft").mkdir()
+    assert versions.numbers() == [1]
+    with pytest.raises(VersionMissing, match="no version 2"):
+        versions.open(2)
+
+
+def test_a_damaged_version_says_so(tmp_path: Path) -> None:
+    versions = Versions(tmp_path)
+    write(versions, 1)
+    (tmp_path / "000001" / "state.safetensors").write_bytes(b"torn")
+    with pytest.raises(ModelError, match="000001"):
+        versions.open(1).load()
+
+
+def test_old_versions_are_pruned(tmp_path: Path) -> None:
+    versions = Versions(tmp_path)
+    for snapshot in range(4):
+        write(versions, snapshot)
+    versions.prune(kept=2)
+    assert versions.numbers() == [3, 4]
+    assert write(versions, 9) == 5
