@@ -6,7 +6,7 @@
 # of the pinned version without it (2.x.y+cpu), that one is taken.
 PYTHON ?= python3
 ARGS ?=
-COVERAGE_FLOOR ?= 90
+COVERAGE_FLOOR ?= 97
 
 VENV := .venv
 BIN := $(VENV)/bin
