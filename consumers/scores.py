@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from river import stats, utils
 
+from model.ranking import discounted_gains
+
 K = 20
 LATELY = 5_000  # events of the moving figures
 
@@ -25,7 +27,7 @@ class Score:
         hit = ranks <= K
         self.events += len(ranks)
         self.recall += float(hit.sum())
-        self.ndcg += float((hit / np.log2(1.0 + ranks)).sum())
+        self.ndcg += float(discounted_gains(ranks, K).sum())
         self.mrr += float((1.0 / ranks).sum())
         return hit.astype(np.float64)
 

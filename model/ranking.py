@@ -61,10 +61,14 @@ def recall_at(ranks: NDArray[np.float64], k: int) -> float:
 
 
 def ndcg_at(ranks: NDArray[np.float64], k: int) -> float:
-    """Mean of 1/log2(1 + rank) where the rank is at most k, else 0; NaN when there are none."""
-    if not len(ranks):
-        return float("nan")
-    return float(np.mean(np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)))
+    """Mean of `discounted_gains`; NaN when there are none."""
+    return float(np.mean(discounted_gains(ranks, k))) if len(ranks) else float("nan")
+
+
+def discounted_gains(ranks: NDArray[np.float64], k: int) -> NDArray[np.float64]:
+    """NDCG@k of each single target, 1/log2(1 + rank) where the rank is at most k, else 0."""
+    gains: NDArray[np.float64] = np.where(ranks <= k, 1.0 / np.log2(1.0 + ranks), 0.0)
+    return gains
 
 
 def mrr(ranks: NDArray[np.float64]) -> float:
