@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from learning_data import Ints, Past, Stream, kuairand, movielens
+from learning_data import Histories, Ints, Past, Stream, kuairand, movielens
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
@@ -99,20 +99,20 @@ class Users:
     """Histories behind the scored events: as of each, and as of the slice's beginning."""
 
     data: Interactions
-    live: NDArray[np.int32]
-    static: NDArray[np.int32]
+    live: Histories
+    static: Histories
 
 
 def score_ours(board: Board, state: ModelState, case: Case, users: Users, prior: Floats) -> None:
     """Live and static users, with and without the prior."""
-    live = fold_in(state.items, state.weights, users.live)
-    static = fold_in(state.items, state.weights, users.static)
+    live = fold_in(state.items, state.recency, *users.live)
+    static = fold_in(state.items, state.recency, *users.static)
     board.score("goat", *joined(live, state.items, prior), case)
     board.score("goat, no popularity", live, state.items, case)
     board.score("goat, static users", *joined(static, state.items, prior), case)
     for mix in MIXES:
         mixed = propagate(users.data, state.items, mix=mix)
-        near = fold_in(mixed, state.weights, users.live)
+        near = fold_in(mixed, state.recency, *users.live)
         board.score(f"goat, propagation {mix}", *joined(near, mixed, prior), case)
 
 
@@ -191,7 +191,7 @@ def run(
         prior = (config.popularity_weight * popularity.scores()).astype(np.float32)
         event = np.arange(start, stop)[past.first[start:stop]]
         case = Case(event, stream.item[event], past.seen(event))
-        length = len(state.weights)
+        length = state.recency.length
         users = Users(data, past.live(event, length), past.static(event, length, start))
         score_ours(board, state, case, users, prior)
         score_ease(board, data, case, prior)

@@ -14,6 +14,8 @@ from pyarrow import csv
 from model.data import Interactions, interactions
 
 Ints = NDArray[np.int64]
+Histories = tuple[NDArray[np.int32], Ints]
+"""Items [n, L], the most recent first, -1 past the end, and their times in microseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Past:
         order = np.argsort(stream.user, kind="stable")
         self._user = stream.user
         self._items = stream.item[order]
+        self._times = stream.time_us[order]
         self._place = np.empty(len(order), np.int64)
         self._place[order] = np.arange(len(order))
         self._starts = np.concatenate([[0], np.cumsum(np.bincount(stream.user))])[:-1]
@@ -52,12 +55,12 @@ class Past:
         self.first = np.zeros(len(key), np.bool_)
         self.first[np.unique(key, return_index=True)[1]] = True
 
-    def live(self, event: Ints, length: int) -> NDArray[np.int32]:
-        """Last items before each event, int32[n, L], the most recent first."""
+    def live(self, event: Ints, length: int) -> Histories:
+        """What came last before each event."""
         return self._back(event, self._place[event], length)
 
-    def static(self, event: Ints, length: int, upto: int) -> NDArray[np.int32]:
-        """Last items of each event's user among the first ``upto`` events: int32[n, L]."""
+    def static(self, event: Ints, length: int, upto: int) -> Histories:
+        """What came last for each event's user among the first ``upto`` events."""
         known = np.bincount(self._user[:upto], minlength=len(self._starts))
         user = self._user[event]
         return self._back(event, self._starts[user] + known[user], length)
@@ -70,11 +73,12 @@ class Past:
         at = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], count)
         return indptr, self._items[at]
 
-    def _back(self, event: Ints, end: Ints, length: int) -> NDArray[np.int32]:
+    def _back(self, event: Ints, end: Ints, length: int) -> Histories:
         at = end[:, None] - np.arange(1, length + 1)
         inside = at >= self._starts[self._user[event]][:, None]
-        found: NDArray[np.int32] = np.where(inside, self._items[np.where(inside, at, 0)], -1)
-        return found.astype(np.int32)
+        at = np.where(inside, at, 0)
+        items = np.where(inside, self._items[at], -1).astype(np.int32)
+        return items, np.where(inside, self._times[at], 0)
 
 
 def movielens() -> Stream:

@@ -18,6 +18,7 @@ from model.popularity import Popularity
 from model.ranking import mid_ranks
 from stream.batch import Kind
 from stream.graph import Applied, Graph
+from stream.histories import Recent
 
 SCORED_KINDS = (Kind.CLICK, Kind.LIKE, Kind.ADD_TO_CART, Kind.PURCHASE, Kind.AD_CLICK)
 _NOBODY = np.empty(0, np.int32)
@@ -127,13 +128,14 @@ class Evaluator:
         user = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
         age = ends[user + 1] - 1 - np.arange(len(user))
         within = age < length
-        history = np.full((len(ends) - 1, length), -1, np.int32)
-        history[user[within], age[within]] = csr.item[kept][within]
+        history = _nothing(len(ends) - 1, length)
+        history.item[user[within], age[within]] = csr.item[kept][within]
+        history.time_us[user[within], age[within]] = csr.time_us[kept][within]
         self._static = self.live.fold(history)
 
     def _static_vectors(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
         known = users < len(self._static)
-        vectors = self.live.fold(np.full((len(users), 1), -1, np.int32))
+        vectors = self.live.fold(_nothing(len(users), 1))
         vectors[known] = self._static[users[known]]
         return vectors
 
@@ -226,6 +228,11 @@ class _Question:
             users[take], items, self.target[take], (kept, seen[mine]), self.showable
         )
         return ranks
+
+
+def _nothing(users: int, length: int) -> Recent:
+    """Histories without an event."""
+    return Recent(np.full((users, length), -1, np.int32), np.zeros((users, length), np.int64))
 
 
 def _contains(

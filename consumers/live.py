@@ -17,9 +17,11 @@ from model.cold import place
 from model.config import ModelConfig
 from model.fold_in import fold_in
 from model.popularity import Popularity
+from model.recency import plain
 from stream.batch import Kind
 from stream.catalog import TEXT
 from stream.graph import Applied, Graph
+from stream.histories import Recent
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class LiveModel:
         self.version = 0
         self.popularity = Popularity(config.popularity_half_life, config.popularity_floor)
         self._z = np.zeros((0, config.dim), np.float32)
-        self._weights = np.zeros(config.context, np.float32)
+        self._recency = plain(np.zeros(config.context, np.float32))
         self._learned = np.zeros(0, np.bool_)
         self._texts: NDArray[np.float32] | None = None
         self._placed: set[int] = set()
@@ -71,7 +73,7 @@ class LiveModel:
     @property
     def context(self) -> int:
         """Events that a user's vector is made of."""
-        return len(self._weights)
+        return self._recency.length
 
     @property
     def dim(self) -> int:
@@ -92,7 +94,7 @@ class LiveModel:
         """Go on under a version that is live already: the counts keep their landmark."""
         state = version.load()
         self.version, self.trained_upto = version.number, state.trained_upto
-        self._z, self._weights, self._learned = state.items.copy(), state.weights, state.learned
+        self._z, self._recency, self._learned = state.items.copy(), state.recency, state.learned
         texts = text_features(self.graph.catalog.items, len(self.graph.items))
         self._texts = None if texts is None else texts.normalised()
 
@@ -142,11 +144,11 @@ class LiveModel:
 
     def user_vectors(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
         """Served vectors of these users as of now: float32[n, d + 1]."""
-        return self.fold(self.graph.recent(users, len(self._weights)))
+        return self.fold(self.graph.recent(users, self.context))
 
     def context_vectors(self, sequence: NDArray[np.int64]) -> NDArray[np.float32]:
         """Served vectors of these edges' users just before each edge: float32[n, d + 1]."""
-        return self.fold(self.graph.before(sequence, len(self._weights)))
+        return self.fold(self.graph.before(sequence, self.context))
 
     def showable(self) -> NDArray[np.bool_]:
         """Which items may be shown at the graph's time: bool[I]."""
@@ -172,9 +174,9 @@ class LiveModel:
         self._z[placed] = arrays["placed.vectors"]
         self._placed = set(placed.tolist())
 
-    def fold(self, history: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Served vectors of users with these histories, newest first: float32[n, d + 1]."""
-        folded = fold_in(self._z, self._weights, history)
+    def fold(self, history: Recent) -> NDArray[np.float32]:
+        """Served vectors of users with these histories: float32[n, d + 1]."""
+        folded = fold_in(self._z, self._recency, history.item, history.time_us)
         return np.concatenate([folded, np.ones((len(folded), 1), np.float32)], axis=1)
 
     def _reserve(self, n: int) -> None:

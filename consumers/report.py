@@ -39,7 +39,8 @@ def some_users(ingestor: Ingestor) -> list[Shown]:
         return []
     shown: list[Shown] = []
     for number in latest_users(graph, USERS_SHOWN):
-        had = [i for i in graph.recent(np.array([number], np.int32), HAD)[0].tolist() if i >= 0]
+        recent = graph.recent(np.array([number], np.int32), HAD).item[0]
+        had = [i for i in recent.tolist() if i >= 0]
         seen = tuple(dict.fromkeys(graph.items.name(i) for i in had))
         conditions = Conditions(not_items=seen, now_us=graph.now_us)
         name = graph.users.name(number)

@@ -1,6 +1,8 @@
 """Hyper-parameters: what changes the result of learning, and nothing else."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class ModelConfig(BaseModel):
@@ -14,10 +16,15 @@ class ModelConfig(BaseModel):
 
     dim: int = Field(default=64, ge=2, le=4096)
     """Dimensions d of item and user vectors."""
-    context: int = Field(default=50, ge=1, le=1000)
+    context: int = Field(default=100, ge=1, le=1000)
     """Events L of a user that its vector is made of, the most recent first."""
-    half_life: float = Field(default=10.0, gt=0)
-    """Start of the position weights: after so many events a weight has halved. Then learned."""
+    half_lives: tuple[Annotated[float, Field(gt=0)], ...] = Field(
+        default=(2.0, 100.0), min_length=1
+    )
+    """Start of the position weights, one for each group of dimensions: after so many events a
+    weight has halved. Then learned, as are the weights by time."""
+    context_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share of a context's events that is left out at random while learning."""
     temperature: float = Field(default=0.12, gt=0, le=10)
     """τ of the softmax over cosines."""
     negatives: int = Field(default=1024, ge=1)
@@ -26,13 +33,15 @@ class ModelConfig(BaseModel):
     """Events a step; up to 8 times as many where an epoch would have more than 256 steps."""
     first_epochs: int = Field(default=4, ge=1)
     """Passes over all events when there is no version to go on from."""
-    epochs: int = Field(default=4, ge=1)
+    epochs: int = Field(default=2, ge=1)
     """Passes over new and replayed events in a later fine-tune."""
     first_rate: float = Field(default=5e-3, gt=0)
     """Adam's learning rate of the first fine-tune."""
     rate: float = Field(default=2e-3, gt=0)
     """Adam's learning rate of later fine-tunes."""
-    replay: float = Field(default=2.0, ge=0)
+    final_rate: float = Field(default=0.1, gt=0, le=1)
+    """Share of the learning rate that is left at the last step; it falls in a straight line."""
+    replay: float = Field(default=4.0, ge=0)
     """Old events replayed for each new one."""
     start_norm: float = Field(default=0.05, gt=0)
     """Euclidean length of a new item's own vector; small, so that it turns quickly."""
@@ -52,3 +61,12 @@ class ModelConfig(BaseModel):
     """Items on which the ID and the text space are coupled in each fine-tune, at most."""
     cold_epsilon: float = Field(default=0.05, gt=0)
     """ε of the plan that places new items, in units of the cosine of their texts."""
+
+    @model_validator(mode="after")
+    def _groups_are_equal(self) -> Self:
+        if self.dim % len(self.half_lives):
+            raise ValueError(
+                f"{self.dim} dimensions do not divide into {len(self.half_lives)} groups, one for"
+                " each half-life"
+            )
+        return self

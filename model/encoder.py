@@ -1,8 +1,10 @@
 """The one definition of how items and users become vectors, as torch trains it.
 
 z_i = normalise(E_i + a·normalise(W·x_i)), the text part where item i has a text vector x_i;
-user = normalise(Σ_j w_j·z_{i_j}) over its last L events, the most recent first. The fast path
-applies the same in NumPy (`model.fold_in`); a test holds the two together.
+user = normalise(‖_h Σ_j w_hj·v_h,g(j)·z_{i_j}^h) over its last L events, the most recent first:
+z^h is the h-th of H equal groups of z's dimensions, each with a timescale of its own
+(`model.recency`). The fast path applies the same in NumPy (`model.fold_in`); a test holds the two
+together.
 """
 
 import torch
@@ -20,8 +22,10 @@ class Encoder(nn.Module):
     ----------
     embedding : float32[I, d]
         E, the items' own vectors.
-    log_weights : float32[L]
-        log w, by how many events ago.
+    log_weights : float32[H, L]
+        log w, by group of dimensions and by how many events ago.
+    log_gaps : float32[H, G]
+        log v, by group and by how long ago.
     head : float32[t, d] or None
         W, from text vectors to the space of the items.
     scale : float32[] or None
@@ -29,11 +33,17 @@ class Encoder(nn.Module):
     """
 
     def __init__(
-        self, embedding: Tensor, log_weights: Tensor, head: Tensor | None, scale: Tensor | None
+        self,
+        embedding: Tensor,
+        log_weights: Tensor,
+        log_gaps: Tensor,
+        head: Tensor | None,
+        scale: Tensor | None,
     ) -> None:
         super().__init__()
         self.embedding = nn.Parameter(embedding)
         self.log_weights = nn.Parameter(log_weights)
+        self.log_gaps = nn.Parameter(log_gaps)
         self.head = None if head is None else nn.Parameter(head)
         self.scale = None if scale is None else nn.Parameter(scale)
 
@@ -50,7 +60,7 @@ class Encoder(nn.Module):
         side = functional.normalize(text @ self.head, eps=EPSILON)
         return functional.normalize(self.embedding + self.scale * side, eps=EPSILON)
 
-    def users(self, items: Tensor, history: Tensor) -> Tensor:
+    def users(self, items: Tensor, history: Tensor, gap: Tensor) -> Tensor:
         """User vectors, float32[n, d], at length 1; zero for a user without history.
 
         Parameters
@@ -58,16 +68,22 @@ class Encoder(nn.Module):
         items : float32[I, d]
         history : int64[n, L]
             Items, the most recent first, -1 where there is none.
+        gap : int64[n, L]
+            How long ago, as `model.recency.buckets` gives it.
         """
-        return functional.normalize(
-            weighted_sum(items, self.log_weights.exp(), history), eps=EPSILON
+        n, length = history.shape
+        groups = len(self.log_weights)
+        # Selecting along a dimension adds gradients in one order, indexing by a tensor in any.
+        by_time = self.log_gaps.index_select(1, gap.flatten()).reshape(groups, n, length)
+        weights = (self.log_weights[:, None, :length] + by_time).exp() * (history >= 0)
+        # Item i's group h is row i·H + h of a longer table: one sum for all groups, and the
+        # [n, L, d] block is never built.
+        rows = history.clamp(min=0)[None] * groups + torch.arange(groups)[:, None, None]
+        summed = functional.embedding_bag(
+            rows.reshape(groups * n, length),
+            items.reshape(items.shape[0] * groups, items.shape[1] // groups),
+            mode="sum",
+            per_sample_weights=weights.reshape(groups * n, length),
         )
-
-
-def weighted_sum(items: Tensor, weights: Tensor, history: Tensor) -> Tensor:
-    """Σ_j w_j·z_{i_j}, float32[n, d], without ever building the [n, L, d] block."""
-    known = history >= 0
-    shares = torch.where(known, weights[: history.shape[1]], torch.zeros_like(weights[:1]))
-    return functional.embedding_bag(
-        history.clamp(min=0), items, mode="sum", per_sample_weights=shares
-    )
+        joined = summed.reshape(groups, n, items.shape[1] // groups).transpose(0, 1).flatten(1)
+        return functional.normalize(joined, eps=EPSILON)

@@ -62,8 +62,8 @@ def contexts(
     starts: NDArray[np.int64],
     row: NDArray[np.int64],
     length: int,
-) -> NDArray[np.int32]:
-    """Items of the events of the same user before each row, int32[n, L], the last one first.
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Events of the same user before each row, the last one first.
 
     Parameters
     ----------
@@ -72,9 +72,12 @@ def contexts(
 
     Returns
     -------
-    int32[n, L]
+    item : int32[n, L]
         -1 where the user had no more events.
+    time_us : int64[n, L]
+        0 where the user had no more events.
     """
     at = row[:, None] - np.arange(1, length + 1)[None, :]
     inside = at >= starts[row][:, None]
-    return np.where(inside, data.item[np.where(inside, at, 0)], np.int32(-1))
+    at = np.where(inside, at, 0)
+    return np.where(inside, data.item[at], np.int32(-1)), np.where(inside, data.time_us[at], 0)

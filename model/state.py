@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import InvalidInput
+from model.recency import Recency
 from model.transport import Potentials
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -20,13 +21,13 @@ class ModelState:
     items : float32[I, d]
         Z, the vectors served: at length 1 what was learned, shorter what was placed by its text,
         zero rows for items of which nothing is known.
-    weights : float32[L]
-        Position weights w of the user encoder, the most recent first, of sum 1.
+    recency : Recency
+        Weights of a user's events, by position (their sum is 1) and by time.
     learned : bool[I]
         Items that had events of their own when this was trained.
     parameters : name -> float32 array
-        The encoder's: ``embedding`` [I, d], ``log_weights`` [L], and with text ``head`` [t, d]
-        and ``scale`` [].
+        The encoder's: ``embedding`` [I, d], ``log_weights`` [H, L], ``log_gaps`` [H, G], and with
+        text ``head`` [t, d] and ``scale`` [].
     moments : name -> float32 array
         Adam's first and second moment of each parameter, ``NAME.first`` and ``NAME.second``.
     steps : int
@@ -38,7 +39,7 @@ class ModelState:
     """
 
     items: NDArray[np.float32]
-    weights: NDArray[np.float32]
+    recency: Recency
     learned: NDArray[np.bool_]
     parameters: Arrays
     trained_upto: int
@@ -48,7 +49,11 @@ class ModelState:
 
     def __post_init__(self) -> None:
         size, dim = self.items.shape
-        expected = {"embedding": (size, dim), "log_weights": self.weights.shape}
+        expected = {
+            "embedding": (size, dim),
+            "log_weights": self.recency.position.shape,
+            "log_gaps": self.recency.gap.shape,
+        }
         for name, shape in expected.items():
             got = self.parameters[name].shape if name in self.parameters else None
             if got != shape:

@@ -19,6 +19,7 @@ from model.config import ModelConfig
 from model.data import Interactions, TextFeatures
 from model.encoder import Encoder
 from model.errors import InvalidInput, TrainingFailed
+from model.recency import buckets
 from model.sampling import choose, contexts
 from model.state import ModelState
 from model.warm_start import begin, carry_moments, finish
@@ -147,9 +148,12 @@ def _learn(
 ) -> list[list[float]]:
     """Run all epochs; losses by epoch and step."""
     losses: list[list[float]] = []
+    size = _batch(len(course.rows), course.config.batch)
+    rates = _rates(optimiser, course, -(-len(course.rows) // size) * course.epochs)
     for _ in range(course.epochs):
         losses.append([])
-        for rows in _batches(course.rows, _batch(len(course.rows), course.config.batch), rng):
+        for rows in _batches(course.rows, size, rng):
+            optimiser.param_groups[0]["lr"] = next(rates)
             optimiser.zero_grad(set_to_none=True)
             loss = _loss(encoder, course, rows, rng)
             if not torch.isfinite(loss):
@@ -163,14 +167,22 @@ def _learn(
     return losses
 
 
+def _rates(optimiser: torch.optim.Adam, course: _Course, steps: int) -> Iterator[float]:
+    """Learning rates of the steps, in a straight line from the configured one down."""
+    first: float = optimiser.param_groups[0]["lr"]
+    return iter(np.linspace(first, first * course.config.final_rate, steps).tolist())
+
+
 def _loss(
     encoder: Encoder, course: _Course, rows: NDArray[np.int64], rng: np.random.Generator
 ) -> Tensor:
     data, config = course.data, course.config
-    history = contexts(data, course.starts, rows, config.context)
+    history, time_us = contexts(data, course.starts, rows, config.context)
+    gap = buckets(time_us, history >= 0)
+    history[rng.random(history.shape, np.float32) < config.context_dropout] = -1
     items = encoder.items(course.text)
     return softmax_loss(
-        encoder.users(items, torch.from_numpy(history.astype(np.int64))),
+        encoder.users(items, torch.from_numpy(history.astype(np.int64)), torch.from_numpy(gap)),
         items,
         target=torch.from_numpy(data.item[rows].astype(np.int64)),
         negatives=torch.from_numpy(_negatives(course.known, config.negatives, rng)),
@@ -237,10 +249,12 @@ def _check(
         raise InvalidInput(f"text names {len(features.present)} items, events {data.items}")
     if previous is None:
         return
-    if previous.dim != config.dim or len(previous.weights) != config.context:
+    was = (previous.dim, previous.recency.length, previous.recency.groups)
+    now = (config.dim, config.context, len(config.half_lives))
+    if was != now:
         raise InvalidInput(
-            f"the previous version has d = {previous.dim} and L = {len(previous.weights)}, the"
-            f" configuration {config.dim} and {config.context}: start anew to change them"
+            f"the previous version has (d, L, H) = {was}, the configuration {now}: start anew to"
+            " change them"
         )
     if len(previous.items) > data.items:
         raise InvalidInput(

@@ -16,10 +16,11 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from model.errors import InvalidInput, VersionCorrupt
+from model.recency import Recency
 from model.state import ModelState
 from model.transport import Potentials
 
-FORMAT = 1
+FORMAT = 2
 _TENSORS = "state.safetensors"
 _ITEMS = "items.json"
 _META = "version.json"
@@ -123,7 +124,8 @@ def read_meta(directory: Path) -> Mapping[str, Any]:
 def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
     out: dict[str, NDArray[Any]] = {
         "items": state.items,
-        "weights": state.weights,
+        "recency/position": state.recency.position,
+        "recency/gap": state.recency.gap,
         "learned": state.learned,
     }
     out |= {f"parameter/{name}": array for name, array in state.parameters.items()}
@@ -156,7 +158,7 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
         )
     return ModelState(
         items=arrays["items"],
-        weights=arrays["weights"],
+        recency=Recency(arrays["recency/position"], arrays["recency/gap"]),
         learned=arrays["learned"],
         parameters=under("parameter/"),
         moments=under("moment/"),

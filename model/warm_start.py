@@ -10,6 +10,7 @@ from model.config import ModelConfig
 from model.data import Interactions, TextFeatures
 from model.encoder import Encoder
 from model.propagation import propagate
+from model.recency import GAPS, Recency
 from model.state import Arrays, ModelState
 from model.transport import Potentials
 
@@ -27,10 +28,12 @@ def begin(
     table /= np.float32(np.sqrt(config.dim))
     if previous is not None:
         table[: len(previous.items)] = old["embedding"]
-    log_weights = old.get("log_weights")
-    if log_weights is None:
+    log_weights, log_gaps = old.get("log_weights"), old.get("log_gaps")
+    if log_weights is None or log_gaps is None:
         ages = np.arange(config.context, dtype=np.float32)
-        log_weights = ages * np.float32(-np.log(2.0) / config.half_life)
+        rates = np.log(2.0) / np.array(config.half_lives, np.float32)
+        log_weights = -rates[:, None].astype(np.float32) * ages
+        log_gaps = np.zeros((len(rates), GAPS), np.float32)
     head, scale = old.get("head"), old.get("scale")
     if head is None and features is not None:
         width = features.vectors.shape[1]
@@ -39,6 +42,7 @@ def begin(
     return Encoder(
         torch.from_numpy(table),
         torch.from_numpy(log_weights.copy()),
+        torch.from_numpy(log_gaps.copy()),
         None if head is None else torch.from_numpy(head.copy()),
         None if scale is None else torch.from_numpy(np.array(scale)),
     )
@@ -81,12 +85,11 @@ def finish(
     moments, steps = _moments(encoder, optimiser)
     learned = np.zeros(data.items, np.bool_)
     learned[data.item[data.positive]] = True
-    weights = np.exp(parameters["log_weights"] - parameters["log_weights"].max())
     upto = int(data.sequence.max()) + 1 if len(data) else 0
     evidence, potentials = _coupled(parameters, features, learned, previous, config)
     state = ModelState(
         items=_served(encoder, features, learned, data, config),
-        weights=weights / weights.sum(),
+        recency=_recency(parameters),
         learned=learned,
         parameters=parameters,
         moments=moments,
@@ -95,6 +98,13 @@ def finish(
         potentials=potentials,
     )
     return state, evidence
+
+
+def _recency(parameters: Arrays) -> Recency:
+    """The weights themselves: of no user does the direction change with a common factor."""
+    position = np.exp(parameters["log_weights"] - parameters["log_weights"].max())
+    gap = np.exp(parameters["log_gaps"] - parameters["log_gaps"].max())
+    return Recency(position / position.sum(), gap)
 
 
 def _moments(encoder: Encoder, optimiser: torch.optim.Adam) -> tuple[Arrays, int]:

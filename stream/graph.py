@@ -20,7 +20,7 @@ from stream.degrees import Degrees
 from stream.edges import CODE, EdgeLog, EdgeRows, live, positive
 from stream.events import Campaign, Item
 from stream.growing import Growing
-from stream.histories import Histories
+from stream.histories import Histories, Recent
 from stream.joins import Joins
 from stream.view import GraphConfig, GraphView, horizon
 from stream.vocabulary import Vocabulary
@@ -275,8 +275,8 @@ class Graph:
 
     # -- histories out
 
-    def recent(self, users: NDArray[np.int32], length: int) -> NDArray[np.int32]:
-        """Items of the last positive events of these users, newest event time first.
+    def recent(self, users: NDArray[np.int32], length: int) -> Recent:
+        """The last positive events of these users, newest event time first.
 
         The last ``length`` to arrive are meant, removed items and what has left the window not
         counted.
@@ -285,25 +285,16 @@ class Graph:
         ----------
         users : int32[n]
             Numbers in ``users``; -1 for an unknown one.
-
-        Returns
-        -------
-        int32[n, length]
-            -1 where there is nothing.
         """
         heads = self.chains.heads.reserve(len(self.users))
         return self._histories().last(np.where(users >= 0, heads[users], -1), length)
 
-    def before(self, sequence: NDArray[np.int64], length: int) -> NDArray[np.int32]:
+    def before(self, sequence: NDArray[np.int64], length: int) -> Recent:
         """Like `recent`, of each edge's user at the moment the edge arrived, itself excluded.
 
         Parameters
         ----------
         sequence : int64[n]
-
-        Returns
-        -------
-        int32[n, length]
         """
         return self._histories().last(self.chains.before(sequence), length)
 

@@ -1,5 +1,7 @@
 """What users did last, for many users at once: a walk along their chains, then one gather."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,21 @@ from stream.chains import Chains
 from stream.edges import EdgeLog, positive
 
 _FURTHER = 4  # how many times the length is walked for users whose last edges do not all count
+
+
+class Recent(NamedTuple):
+    """What users did last, the newest event time first.
+
+    Attributes
+    ----------
+    item : int32[n, L]
+        -1 past the end.
+    time_us : int64[n, L]
+        Microseconds since the epoch; past the end, of no meaning.
+    """
+
+    item: NDArray[np.int32]
+    time_us: NDArray[np.int64]
 
 
 class Histories:
@@ -29,8 +46,8 @@ class Histories:
         self._removed = removed
         self._any_removed = bool(removed.any())
 
-    def last(self, start: NDArray[np.int64], length: int) -> NDArray[np.int32]:
-        """Items of the ``length`` edges that count from these on back, newest event time first.
+    def last(self, start: NDArray[np.int64], length: int) -> Recent:
+        """The ``length`` edges that count from these on back.
 
         Looks at no more than four times as many edges as are wanted.
 
@@ -38,24 +55,17 @@ class Histories:
         ----------
         start : int64[n]
             Numbers of edges, below the first for none.
-
-        Returns
-        -------
-        int32[n, length]
-            -1 past the end.
         """
         met = self._chains.walk(start, length)
-        items, ok = self._ordered(met, length)
+        found, ok = self._ordered(met, length)
         short = np.flatnonzero((met[:, -1] >= 0) & ~ok.all(1)) if length else np.empty(0, np.int64)
         if len(short):
-            items[short], _ = self._ordered(
-                self._chains.walk(start[short], _FURTHER * length), length
-            )
-        return items
+            further = self._chains.walk(start[short], _FURTHER * length)
+            again, _ = self._ordered(further, length)
+            found.item[short], found.time_us[short] = again
+        return found
 
-    def _ordered(
-        self, met: NDArray[np.int64], length: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    def _ordered(self, met: NDArray[np.int64], length: int) -> tuple[Recent, NDArray[np.bool_]]:
         """The first ``length`` edges of each row that count, by time; and which entries counted."""
         items = np.full(met.shape, -1, np.int32)
         time_us = np.full(met.shape, np.iinfo(np.int64).min, np.int64)
@@ -74,7 +84,8 @@ class Histories:
         if len(bad):
             by_time = np.argsort(~time_us[bad], axis=1, kind="stable")
             items[bad] = np.take_along_axis(items[bad], by_time, 1)
-        return items[:, :length], ok
+            time_us[bad] = np.take_along_axis(time_us[bad], by_time, 1)
+        return Recent(items[:, :length], time_us[:, :length]), ok
 
     def all_before(
         self, sequence: NDArray[np.int64]

@@ -10,6 +10,7 @@ from consumers.live import LiveModel
 from consumers.scores import K, Lately, Score
 from consumers.versions import Version
 from model.config import ModelConfig
+from model.recency import plain
 from model.state import ModelState
 from stream.batch import EventBatch, Kind, Partition
 from stream.graph import Applied, Graph
@@ -28,10 +29,10 @@ class _Fixed(Version):
 
 
 def version(z: NDArray[np.float32], *, upto: int = 0) -> Version:
-    weights = np.array([1, 0, 0], np.float32)  # the last item decides alone
-    parameters = {"embedding": z, "log_weights": np.log(weights + 1e-9)}
+    recency = plain(np.array([1, 0, 0], np.float32))  # the last item decides alone
+    parameters = {"embedding": z, "log_weights": recency.position, "log_gaps": recency.gap}
     learned = np.ones(len(z), np.bool_)
-    state = ModelState(z, weights, learned, parameters, trained_upto=upto)
+    state = ModelState(z, recency, learned, parameters, trained_upto=upto)
     return _Fixed(1, 1, Path(), {"state": state})
 
 

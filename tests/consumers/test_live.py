@@ -8,13 +8,14 @@ from consumers.live import LiveModel
 from consumers.points import all_points, touched_points
 from consumers.versions import Version
 from model.config import ModelConfig
+from model.recency import plain
 from model.state import ModelState
 from stream.batch import EventBatch, Kind, Partition
 from stream.events import Event, Item, ItemRemoved
 from stream.graph import Applied, Graph
 
-CONFIG = ModelConfig(dim=2, context=2)
-WEIGHTS = np.array([0.75, 0.25], np.float32)
+CONFIG = ModelConfig(dim=2, context=2, half_lives=(1,))
+RECENCY = plain(np.array([0.75, 0.25], np.float32))
 
 
 class _Fixed(Version):
@@ -27,8 +28,8 @@ class _Fixed(Version):
 
 
 def version(z: NDArray[np.float32], number: int = 1) -> Version:
-    parameters = {"embedding": z, "log_weights": np.log(WEIGHTS)}
-    state = ModelState(z, WEIGHTS, np.ones(len(z), np.bool_), parameters, trained_upto=0)
+    parameters = {"embedding": z, "log_weights": RECENCY.position, "log_gaps": RECENCY.gap}
+    state = ModelState(z, RECENCY, np.ones(len(z), np.bool_), parameters, trained_upto=0)
     return _Fixed(number, 1, Path(), {"state": state})
 
 

@@ -6,14 +6,15 @@ import pytest
 from consumers.errors import VersionMissing
 from consumers.versions import Versions
 from model.errors import ModelError
+from model.recency import plain
 from model.state import ModelState
 
 
 def state(items: int = 3) -> ModelState:
     z = np.eye(items, 4, dtype=np.float32)
-    weights = np.ones(2, np.float32) / 2
-    parameters = {"embedding": z, "log_weights": np.log(weights)}
-    return ModelState(z, weights, np.ones(items, np.bool_), parameters, trained_upto=9)
+    recency = plain(np.ones(2, np.float32) / 2)
+    parameters = {"embedding": z, "log_weights": recency.position, "log_gaps": recency.gap}
+    return ModelState(z, recency, np.ones(items, np.bool_), parameters, trained_upto=9)
 
 
 def write(versions: Versions, snapshot: int) -> int:

@@ -21,6 +21,11 @@ def test_no_parameter_takes_a_value_that_makes_no_sense(name: str, value: object
         ModelConfig.model_validate({name: value})
 
 
+def test_groups_of_dimensions_are_equal() -> None:
+    with pytest.raises(ValidationError, match="64 dimensions do not divide into 3 groups"):
+        ModelConfig(half_lives=(1, 2, 3))
+
+
 def test_a_configuration_does_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         ModelConfig().dim = 3  # type: ignore[misc]

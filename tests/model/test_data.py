@@ -68,8 +68,9 @@ def test_targets_are_first_meetings_with_something_before_them() -> None:
 def test_contexts_stop_at_the_user_and_never_hold_the_future() -> None:
     data = interactions(np.array([0, 0, 1, 1, 1]), np.array([5, 6, 7, 8, 9]), items=10)
     starts = data.indptr[:-1].repeat(np.diff(data.indptr))
-    found = contexts(data, starts, np.array([1, 2, 4]), 3)
+    found, time_us = contexts(data, starts, np.array([1, 2, 4]), 3)
     np.testing.assert_array_equal(found, [[5, -1, -1], [-1, -1, -1], [8, 7, -1]])
+    np.testing.assert_array_equal(time_us, [[0, 0, 0], [0, 0, 0], [3, 2, 0]])
 
 
 def test_all_the_new_and_a_share_of_the_old_are_chosen() -> None:

@@ -49,11 +49,13 @@ def test_a_context_is_what_came_before_and_nothing_else(rows: Events, length: in
     data = grouped(rows)
     starts = data.indptr[:-1].repeat(np.diff(data.indptr))
     every = np.arange(len(data))
-    found = contexts(data, starts, every, length)
+    found, time_us = contexts(data, starts, every, length)
     assert found.shape == (len(data), length)
     for row, sequence in enumerate(data.sequence.tolist()):
         expected = past(rows, sequence)[:length]
         assert found[row].tolist() == expected + [-1] * (length - len(expected))
+        assert (np.diff(time_us[row, : len(expected)]) < 0).all()
+        assert (time_us[row, : len(expected)] < sequence).all()
 
 
 @pytest.fixture(scope="module")

@@ -206,11 +206,11 @@ class Oracle:
     def by_name(self) -> list[tuple[str, str, int, str]]:
         return sorted((e.user, e.item, e.time, e.kind.name) for e in self.counted())
 
-    def recent(self, user: str, length: int) -> list[str]:
+    def recent(self, user: str, length: int) -> list[tuple[str, int]]:
         kept = [
             e
             for e in self.counted()
             if e.user == user and e.kind is not Kind.IMPRESSION and e.item not in self.removed
         ]
         last = kept[::-1][:length]
-        return [e.item for e in sorted(last, key=lambda e: -e.time)]
+        return [(e.item, e.time) for e in sorted(last, key=lambda e: -e.time)]

@@ -87,7 +87,7 @@ def inside(state: State) -> object:
     n = len(graph.users)
     return (
         graph.edges_by_name(),
-        graph.recent(users, 5).tolist(),
+        [column.tolist() for column in graph.recent(users, 5)],
         sorted(state.orderer.seen.values),
         [joins.pending.get(name) for name in IDS],
         {number: size for number, size in joins.pending.sizes(P).items() if size},

@@ -116,8 +116,12 @@ def test_histories_are_those_of_the_rules(events: list[E], sizes: list[int], len
     graph, _ = run(events, sizes)
     users = graph.users.find(list("uvw?"))
     recent = graph.recent(users, length)
-    for user, row in zip("uvw?", recent, strict=True):
-        got = [graph.items.name(i) for i in row.tolist() if i >= 0]
+    for user, row, when in zip("uvw?", *recent, strict=True):
+        got = [
+            (graph.items.name(i), at)
+            for i, at in zip(row.tolist(), when.tolist(), strict=True)
+            if i >= 0
+        ]
         expected = oracle.recent(user, length)
         # nothing is promised further back than four times the length
         gone = [e for e in oracle.edges if e.user == user and e.kind is not Kind.IMPRESSION]
@@ -150,13 +154,13 @@ def test_the_last_of_a_history_is_by_time_the_removed_left_out() -> None:
     def names(rows: np.ndarray) -> list[list[str]]:
         return [[graph.items.name(i) for i in row if i >= 0] for row in rows.tolist()]
 
-    assert names(graph.recent(users, 3)) == [["i9", "i7", "i3"], ["i5"], []]
-    assert names(graph.recent(users, 9)) == [["i9", "i7", "i5", "i3", "i1"], ["i5"], []]
-    assert names(graph.recent(users, 0)) == [[], [], []]
+    assert names(graph.recent(users, 3).item) == [["i9", "i7", "i3"], ["i5"], []]
+    assert names(graph.recent(users, 9).item) == [["i9", "i7", "i5", "i3", "i1"], ["i5"], []]
+    assert names(graph.recent(users, 0).item) == [[], [], []]
     removed = apply(graph, E("z", Kind.ITEM_REMOVED, "", "i7", 10))
     assert [graph.items.name(i) for i in removed.removed_items] == ["i7"]
-    assert names(graph.recent(users, 3))[0] == ["i9", "i3", "i1"]
-    before = graph.before(np.arange(graph.edges.next), 2)
+    assert names(graph.recent(users, 3).item)[0] == ["i9", "i3", "i1"]
+    before = graph.before(np.arange(graph.edges.next), 2).item
     assert names(before) == [[], ["i5"], ["i5", "i1"], ["i9", "i1"], ["i9", "i3"], ["i9", "i3"], []]
     indptr, items = graph.seen_before(np.array([4, 0, 5, 6]))
     assert indptr.tolist() == [0, 4, 4, 8, 8]
@@ -182,7 +186,7 @@ def test_what_a_batch_did() -> None:
     assert late.row.tolist() == []
     assert late.touched_users.tolist() == [1]
     assert late.touched_items.tolist() == [0]
-    assert graph.recent(np.array([1], np.int32), 2).tolist() == [[0, -1]]
+    assert graph.recent(np.array([1], np.int32), 2).item.tolist() == [[0, -1]]
     assert graph.joins.amended
     erased = apply(graph, E("f", Kind.ERASE_USER, "v"), E("g", Kind.CLICK, "v", "y", 10))
     assert erased.erased_users == ("v",)
@@ -232,4 +236,4 @@ def test_many_users_and_their_arrays_grow() -> None:
     names = [f"u{i}" for i in range(3_000)]
     apply(graph, *(E(f"a{u}", Kind.CLICK, u, "x", 1) for u in names[:10]))
     apply(graph, *(E(f"b{u}", Kind.CLICK, u, "y", 2) for u in names))
-    assert graph.recent(graph.users.find(["u3", "u2999"]), 2).tolist() == [[1, 0], [1, -1]]
+    assert graph.recent(graph.users.find(["u3", "u2999"]), 2).item.tolist() == [[1, 0], [1, -1]]

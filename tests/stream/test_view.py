@@ -134,7 +134,7 @@ def test_old_slabs_are_given_back() -> None:
     assert len(graph.edges) <= 12 + 2 * 4
     assert graph.edges.nbytes == 21 * len(graph.edges)
     assert len(graph.view().csr()) == 11
-    assert graph.recent(np.array([0], np.int32), 50)[0].tolist() == [0] * 11 + [-1] * 39
+    assert graph.recent(np.array([0], np.int32), 50).item[0].tolist() == [0] * 11 + [-1] * 39
 
 
 def test_configuration_is_checked() -> None:

@@ -27,6 +27,7 @@ from consumers.tally import Tally
 from consumers.versions import Versions
 from model.config import ModelConfig
 from model.data import unit_rows
+from model.recency import plain
 from model.state import ModelState
 from stream.batch import Partition
 from stream.clock import SystemClock
@@ -141,10 +142,10 @@ def write_version(state: Path) -> None:
     config, names = ModelConfig(), tuple(opened.items.names)
     rng = np.random.default_rng(SEED)
     items = unit_rows(rng.normal(size=(len(names), config.dim)).astype(np.float32))
-    weights = np.full(config.context, 1 / config.context, np.float32)
-    parameters = {"embedding": items, "log_weights": np.log(weights)}
+    recency = plain(np.full(config.context, 1 / config.context, np.float32))
+    parameters = {"embedding": items, "log_weights": recency.position, "log_gaps": recency.gap}
     learned = np.ones(len(names), np.bool_)
-    model = ModelState(items, weights, learned, parameters, opened.view.next_sequence)
+    model = ModelState(items, recency, learned, parameters, opened.view.next_sequence)
     Versions(state / "models").write(model, names, opened.info.number, {"edges": 0})
 
 
