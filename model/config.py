@@ -26,7 +26,13 @@ class ModelConfig(BaseModel):
     context_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of a context's events that is left out at random while learning."""
     temperature: float = Field(default=0.12, gt=0, le=10)
-    """τ of the softmax over cosines."""
+    """τ of the softmax over cosines, where it starts."""
+    temperature_learned: bool = True
+    """Whether τ is learned with the rest; sparse streams with many items want a smaller one."""
+    contrastive_weight: float = Field(default=0.0, ge=0)
+    """λ_c of the contrastive alignment (CMCL) of items' own vectors and their texts; 0 is off."""
+    contrastive_temperature: float = Field(default=0.2, gt=0, le=10)
+    """τ of that term."""
     negatives: int = Field(default=1024, ge=1)
     """Uniform negatives, shared by a batch, drawn from the items that have events."""
     batch: int = Field(default=512, ge=1)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+TEMPERATURES = (0.02, 1.0)
+"""Bounds of the learned temperature."""
 EPSILON = 1e-12
 """Length below which a vector counts as zero, here and in `model.fold_in`."""
 
@@ -26,6 +28,8 @@ class Encoder(nn.Module):
         log w, by group of dimensions and by how many events ago.
     log_gaps : float32[H, G]
         log v, by group and by how long ago.
+    log_temperature : float32[]
+        log τ of the softmax that is learned from; the vectors served do not depend on it.
     head : float32[t, d] or None
         W, from text vectors to the space of the items.
     scale : float32[] or None
@@ -37,15 +41,23 @@ class Encoder(nn.Module):
         embedding: Tensor,
         log_weights: Tensor,
         log_gaps: Tensor,
-        head: Tensor | None,
-        scale: Tensor | None,
+        log_temperature: Tensor,
+        *,
+        head: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.embedding = nn.Parameter(embedding)
         self.log_weights = nn.Parameter(log_weights)
         self.log_gaps = nn.Parameter(log_gaps)
+        self.log_temperature = nn.Parameter(log_temperature)
         self.head = None if head is None else nn.Parameter(head)
         self.scale = None if scale is None else nn.Parameter(scale)
+
+    @property
+    def temperature(self) -> Tensor:
+        """τ, float32[], kept where a softmax over cosines neither saturates nor is flat."""
+        return self.log_temperature.exp().clamp(*TEMPERATURES)
 
     def items(self, text: Tensor | None) -> Tensor:
         """Item vectors z, float32[I, d], at length 1.

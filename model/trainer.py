@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from model.alignment import Alignment
 from model.config import ModelConfig
 from model.data import Interactions, TextFeatures
 from model.encoder import Encoder
 from model.errors import InvalidInput, TrainingFailed
+from model.losses import contrastive_loss, softmax_loss
 from model.recency import buckets
 from model.sampling import choose, contexts
 from model.state import ModelState
@@ -118,6 +118,7 @@ def finetune(
         encoder.parameters(), lr=config.first_rate if previous is None else config.rate
     )
     carry_moments(optimiser, encoder, previous)
+    encoder.log_temperature.requires_grad_(config.temperature_learned)
     course = _Course(
         data=positives,
         rows=targets.row,
@@ -181,43 +182,31 @@ def _loss(
     gap = buckets(time_us, history >= 0)
     history[rng.random(history.shape, np.float32) < config.context_dropout] = -1
     items = encoder.items(course.text)
-    return softmax_loss(
+    loss = softmax_loss(
         encoder.users(items, torch.from_numpy(history.astype(np.int64)), torch.from_numpy(gap)),
         items,
         target=torch.from_numpy(data.item[rows].astype(np.int64)),
         negatives=torch.from_numpy(_negatives(course.known, config.negatives, rng)),
         weight=torch.from_numpy(data.weight[rows]),
-        temperature=config.temperature,
+        temperature=encoder.temperature,
     )
+    return loss + _contrast(encoder, course, data.item[rows])
 
 
-def softmax_loss(
-    users: Tensor,
-    items: Tensor,
-    *,
-    target: Tensor,
-    negatives: Tensor,
-    weight: Tensor,
-    temperature: float,
-) -> Tensor:
-    """Weighted mean of −log softmax of the target's cosine against the negatives', float32[].
-
-    Parameters
-    ----------
-    users : float32[B, d]
-    items : float32[I, d]
-    target : int64[B]
-    negatives : int64[N]
-        Shared by the batch; one that is a row's own target is left out of that row.
-    weight : float32[B]
-    """
-    # Indexing by a tensor adds gradients in any order on several threads; these do not.
-    positive = (users * items.index_select(0, target)).sum(1) / temperature
-    others = users @ items.index_select(0, negatives).T / temperature
-    others = others.masked_fill(target[:, None] == negatives[None, :], -torch.inf)
-    every = torch.cat([positive[:, None], others], dim=1)
-    loss = functional.cross_entropy(every, torch.zeros_like(target), reduction="none")
-    return (loss * weight).sum() / weight.sum()
+def _contrast(encoder: Encoder, course: _Course, items: NDArray[np.int32]) -> Tensor:
+    """Contrast own vectors and texts of the batch's items, each once; 0 when that is off."""
+    config = course.config
+    if not config.contrastive_weight or course.text is None or encoder.head is None:
+        return torch.zeros(())
+    ids = torch.from_numpy(np.unique(items).astype(np.int64))
+    text = course.text.index_select(0, ids)
+    loss = contrastive_loss(
+        encoder.embedding.index_select(0, ids),
+        text @ encoder.head,
+        text.any(1),
+        temperature=config.contrastive_temperature,
+    )
+    return config.contrastive_weight * loss
 
 
 def _batch(rows: int, least: int) -> int:

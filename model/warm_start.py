@@ -43,8 +43,9 @@ def begin(
         torch.from_numpy(table),
         torch.from_numpy(log_weights.copy()),
         torch.from_numpy(log_gaps.copy()),
-        None if head is None else torch.from_numpy(head.copy()),
-        None if scale is None else torch.from_numpy(np.array(scale)),
+        torch.from_numpy(np.array(old.get("log_temperature", np.log(config.temperature)), "f4")),
+        head=None if head is None else torch.from_numpy(head.copy()),
+        scale=None if scale is None else torch.from_numpy(np.array(scale)),
     )
 
 

@@ -39,7 +39,7 @@ def test_fold_in_agrees_with_the_encoder(
     log_weights = rng.standard_normal((groups, length)).astype(np.float32)
     log_gaps = rng.standard_normal((groups, GAPS)).astype(np.float32)
     history, time_us = drawn(rng, users, items, length)
-    encoder = Encoder(*map(torch.from_numpy, (z, log_weights, log_gaps)), None, None)
+    encoder = Encoder(*map(torch.from_numpy, (z, log_weights, log_gaps)), torch.tensor(0.0))
     gap = buckets(time_us, history >= 0)
     with torch.no_grad():
         slow = encoder.users(
@@ -158,7 +158,12 @@ def test_text_moves_an_item_as_far_as_its_scale_says() -> None:
     own = torch.tensor([[2.0, 0.0], [0.5, 0.0]])
     text = torch.tensor([[0.0, 1.0], [0.0, 0.0]])
     encoder = Encoder(
-        own, torch.zeros(1, 1), torch.zeros(1, GAPS), torch.eye(2) * 9, torch.tensor(2.0)
+        own,
+        torch.zeros(1, 1),
+        torch.zeros(1, GAPS),
+        torch.tensor(0.0),
+        head=torch.eye(2) * 9,
+        scale=torch.tensor(2.0),
     )
     with torch.no_grad():
         z = encoder.items(text).numpy()

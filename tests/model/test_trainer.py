@@ -14,13 +14,14 @@ from torch import Tensor
 
 from model import sampling, trainer, warm_start
 from model.config import ModelConfig
-from model.data import Interactions, TextFeatures, interactions
+from model.data import Interactions, TextFeatures, interactions, unit_rows
 from model.encoder import Encoder
 from model.errors import InvalidInput, TrainingFailed
 from model.fold_in import fold_in
+from model.losses import contrastive_loss, softmax_loss
 from model.ranking import mid_ranks, recall_at
 from model.state import ModelState
-from model.trainer import finetune, softmax_loss
+from model.trainer import finetune
 
 CLUSTERS, SIZE, USERS, LENGTH = 25, 12, 400, 24
 ITEMS = CLUSTERS * SIZE
@@ -283,29 +284,37 @@ def test_a_loss_that_is_not_finite_stops_it() -> None:
         finetune(interactions(user, item, items=4, weight=weight), config=CONFIG, seed=1)
 
 
-def test_a_negative_that_is_the_target_does_not_count_against_it() -> None:
-    items = torch.eye(3)
-    users = torch.eye(3)[:1]
-    common: dict[str, Any] = {
-        "target": torch.tensor([0]),
-        "weight": torch.ones(1),
-        "temperature": 1.0,
-    }
-    with_it = softmax_loss(users, items, negatives=torch.tensor([0, 1, 2]), **common)
-    without = softmax_loss(users, items, negatives=torch.tensor([1, 2]), **common)
-    assert with_it.item() == pytest.approx(without.item())
-    assert without.item() == pytest.approx(float(np.log(1 + 2 * np.exp(-1.0))))
+def test_the_temperature_is_learned_unless_it_is_fixed(learned: ModelState) -> None:
+    assert float(learned.parameters["log_temperature"]) != pytest.approx(np.log(0.15), abs=0.05)
+    short = CONFIG.model_copy(update={"first_epochs": 1, "temperature_learned": False})
+    assert float(learn(short).parameters["log_temperature"]) == pytest.approx(np.log(0.15))
 
 
-def test_an_event_counts_by_its_weight() -> None:
-    rng = np.random.default_rng(0)
-    users, items = torch.randn(4, 3), torch.randn(6, 3)
-    weight = torch.from_numpy(rng.random(4).astype(np.float32))
-    common: dict[str, Any] = {"negatives": torch.tensor([1, 2]), "temperature": 1.0}
-    target = torch.tensor([0, 3, 4, 5])
-    each = [
-        softmax_loss(users[n : n + 1], items, target=target[n : n + 1], weight=one, **common).item()
-        for n, one in enumerate(torch.ones(4, 1))
-    ]
-    whole = softmax_loss(users, items, target=target, weight=weight, **common).item()
-    assert whole == pytest.approx(float(np.average(each, weights=weight.numpy())), rel=1e-5)
+def planted_texts() -> TextFeatures:
+    """Texts that tell items apart within their clusters, and so little of what is clicked."""
+    rng = np.random.default_rng(8)
+    return TextFeatures(
+        rng.standard_normal((ITEMS, 48)).astype(np.float32), np.ones(ITEMS, np.bool_)
+    )
+
+
+def gap(weight: float) -> float:
+    """Mean squared distance of items' own vectors and their texts' images, after learning."""
+    config = CONFIG.model_copy(update={"contrastive_weight": weight})
+    texts = planted_texts()
+    state = finetune(split()[0], features=texts, config=config, seed=1, threads=1).state
+    own = unit_rows(state.parameters["embedding"])
+    side = unit_rows(texts.normalised() @ state.parameters["head"])
+    return float(np.mean(np.sum((own - side) ** 2, axis=1)))
+
+
+def test_contrast_brings_the_spaces_together() -> None:
+    assert gap(1.0) < 0.5 * gap(0.0)
+
+
+def test_contrast_with_the_wrong_sign_drives_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    def climb(*args: Any, **rest: Any) -> Tensor:
+        return 1.0 - contrastive_loss(*args, **rest)
+
+    monkeypatch.setattr(trainer, "contrastive_loss", climb)
+    assert gap(1.0) > gap(0.0)

@@ -1,0 +1,73 @@
+"""What is minimised: ranking the next item, and bringing an item's two spaces together."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+EPSILON = 1e-12
+"""Length below which a vector counts as zero."""
+
+
+def softmax_loss(
+    users: Tensor,
+    items: Tensor,
+    *,
+    target: Tensor,
+    negatives: Tensor,
+    weight: Tensor,
+    temperature: Tensor,
+) -> Tensor:
+    """Weighted mean of −log softmax of the target's cosine against the negatives', float32[].
+
+    Parameters
+    ----------
+    users : float32[B, d]
+    items : float32[I, d]
+    target : int64[B]
+    negatives : int64[N]
+        Shared by the batch; one that is a row's own target is left out of that row.
+    weight : float32[B]
+    temperature : float32[]
+    """
+    # Indexing by a tensor adds gradients in any order on several threads; these do not.
+    positive = (users * items.index_select(0, target)).sum(1) / temperature
+    others = users @ items.index_select(0, negatives).T / temperature
+    others = others.masked_fill(target[:, None] == negatives[None, :], -torch.inf)
+    every = torch.cat([positive[:, None], others], dim=1)
+    loss = functional.cross_entropy(every, torch.zeros_like(target), reduction="none")
+    return (loss * weight).sum() / weight.sum()
+
+
+def contrastive_loss(
+    anchor: Tensor, other: Tensor, present: Tensor, *, temperature: Tensor | float
+) -> Tensor:
+    """InfoNCE between two spaces of the same items, float32[]: small when they agree.
+
+    L = mean_i −log exp(a_i·b_i/τ) / Σ_j exp(a_i·b_j/τ) over the items that are present in both.
+    It is to be *minimised*; the released code minimises 1 − L, which pushes the spaces apart.
+
+    Parameters
+    ----------
+    anchor, other : float32[B, d]
+        Rows of *different* items (a repeated one would be its own negative); any lengths.
+    present : bool[B]
+        Rows that exist in both spaces; the others are neither positives nor negatives.
+    temperature : float32[]
+        τ, above 0.
+
+    Returns
+    -------
+    Zero, with zero gradients, when fewer than two rows are present: there is nothing to contrast.
+
+    References
+    ----------
+    van den Oord et al.: Representation Learning with Contrastive Predictive Coding, 2018.
+    Li et al.: RecGOAT, arXiv 2602.00682, the CMCL term.
+    """
+    kept = torch.nonzero(present).flatten()
+    if len(kept) < 2:
+        return (anchor.sum() + other.sum()) * 0.0
+    left, right = (
+        functional.normalize(rows.index_select(0, kept), eps=EPSILON) for rows in (anchor, other)
+    )
+    return functional.cross_entropy(left @ right.T / temperature, torch.arange(len(kept)))
