@@ -42,6 +42,7 @@ Columns = Annotated[
 History = Annotated[Path | None, typer.Option(help="File to learn from before scoring begins.")]
 Limit = Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)]
 Every = Annotated[int | None, typer.Option(help="Fine-tune each N messages.", min=1)]
+Anew = Annotated[int | None, typer.Option(help="Learn all anew each N fine-tunes.", min=1)]
 Interval = Annotated[float | None, typer.Option(help="Fine-tune each N seconds, when live.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
@@ -79,6 +80,7 @@ def run(
     qdrant_grpc_port: GrpcPort = None,
     collection: Collection = None,
     finetune_every: Every = None,
+    retrain_every: Anew = None,
     finetune_interval_s: Interval = None,
     embedder: Embedder = None,
     batch: Batch = None,
@@ -97,8 +99,8 @@ def run(
         settings = _settings(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
             qdrant_grpc_port=qdrant_grpc_port, finetune_every=finetune_every,
-            finetune_interval_s=finetune_interval_s, embedder=embedder, seed=seed, batch=batch,
-            model=model,
+            finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
+            embedder=embedder, seed=seed, batch=batch, model=model,
         )  # fmt: skip
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
         return programs.run(settings, inputs, json_file=json_file, quiet=quiet)
@@ -115,6 +117,7 @@ def evaluate(
     limit: Limit = None,
     state: State = None,
     finetune_every: Every = None,
+    retrain_every: Anew = None,
     embedder: Embedder = None,
     batch: Batch = None,
     seed: Seed = None,
@@ -128,6 +131,7 @@ def evaluate(
         settings = _settings(
             state=state,
             finetune_every=finetune_every,
+            retrain_every=retrain_every,
             embedder=embedder,
             batch=batch,
             seed=seed,
@@ -169,6 +173,7 @@ def ingest(
 def finetune(
     state: State = None,
     finetune_interval_s: Interval = None,
+    retrain_every: Anew = None,
     seed: Seed = None,
     model: Model = None,
     once: Annotated[bool, typer.Option("--once", help="Fine-tune once and leave.")] = False,
@@ -177,8 +182,9 @@ def finetune(
 
     def program() -> int:
         settings = _settings(
-            state=state, finetune_interval_s=finetune_interval_s, seed=seed, model=model
-        )
+            state=state, finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
+            seed=seed, model=model,
+        )  # fmt: skip
         return programs.finetune(settings, once=once)
 
     _end(guarded(program))

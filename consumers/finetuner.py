@@ -35,12 +35,20 @@ def arguments(settings: Settings, config: ModelConfig, *, beside: bool = False) 
         "window_us": str(settings.window_us),
         "seed": str(settings.seed),
         "threads": str(settings.threads),
+        "retrain_every": str(settings.retrain_every or 0),
         "niceness": str(BESIDE_NICENESS if beside else 0),
     }
 
 
 def finetune_job(
-    *, state: str, config: str, window_us: str, seed: str, threads: str, niceness: str = "0"
+    *,
+    state: str,
+    config: str,
+    window_us: str,
+    seed: str,
+    threads: str,
+    retrain_every: str = "0",
+    niceness: str = "0",
 ) -> str:
     """Fine-tune once; gives the number of the version.
 
@@ -50,6 +58,7 @@ def finetune_job(
     config : `ModelConfig` as JSON
     window_us : int as text; events before that are not in the graph
     seed, threads : int as text; 0 threads leaves torch's own choice
+    retrain_every : int as text; every so many versions all is learned anew, 0 for never
     niceness : int as text; how much this process lets others go first, 0 to 19, for good
 
     Raises
@@ -68,12 +77,25 @@ def finetune_job(
         raise StateError(f"{root / 'graph'}: no snapshot to learn from; run `goat ingest` first")
     versions = Versions(root / "models")
     model = ModelConfig.model_validate_json(config)
-    version = learn(snapshot, versions, model, int(seed), int(threads) or None)
+    version = learn(
+        snapshot,
+        versions,
+        model,
+        seed=int(seed),
+        threads=int(threads) or None,
+        retrain_every=int(retrain_every) or None,
+    )
     return str(version.number)
 
 
 def learn(
-    snapshot: OpenedView, versions: Versions, config: ModelConfig, seed: int, threads: int | None
+    snapshot: OpenedView,
+    versions: Versions,
+    config: ModelConfig,
+    *,
+    seed: int,
+    threads: int | None,
+    retrain_every: int | None = None,
 ) -> Version:
     """Go on from the newest version that learned from this snapshot or an earlier one.
 
@@ -85,6 +107,8 @@ def learn(
     base = versions.newest(snapshot.info.number)
     if base is not None and base.meta["edges"] == snapshot.view.next_sequence:
         return base
+    since_anew = 0 if base is None else int(str(base.meta.get("since_anew", 0))) + 1
+    anew = retrain_every is not None and since_anew >= retrain_every
     tuned = finetune(
         interactions(snapshot),
         features=text_features(snapshot.catalog.items, snapshot.view.n_items),
@@ -92,11 +116,13 @@ def learn(
         config=config,
         seed=seed + (0 if base is None else base.number),
         threads=threads,
+        anew=anew,
     )
     meta = {
         "edges": snapshot.view.next_sequence,
         "positions": {str(p): offset for p, offset in snapshot.info.positions.items()},
         "base": None if base is None else base.number,
+        "since_anew": 0 if anew else since_anew,
         "seed": seed,
         "config": config.model_dump(),
         "report": asdict(tuned.report),

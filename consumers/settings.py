@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     finetune_interval_s: float | None = Field(
         default=None, gt=0, description="Fine-tune each N seconds"
     )
+    retrain_every: int | None = Field(
+        default=None, ge=1, description="Learn everything anew each N fine-tunes (default: never)"
+    )
     snapshot_every_s: float = Field(
         default=10.0, gt=0, description="Seconds between snapshots, live"
     )

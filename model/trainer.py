@@ -20,9 +20,10 @@ from model.encoder import Encoder
 from model.errors import InvalidInput, TrainingFailed
 from model.losses import contrastive_loss, softmax_loss
 from model.recency import buckets
+from model.rotation import Turn
 from model.sampling import choose, contexts
 from model.state import ModelState
-from model.warm_start import begin, carry_moments, finish
+from model.warm_start import begin, carry_moments, finish, since, turn_back
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Report:
         Mean loss of the first and of the last epoch; None when there was nothing to learn.
     alignment : Alignment or None
         Coupling of the ID and the text space; None without two items that have both.
+    turn : Turn or None
+        How the items served have moved since the previous version; None without one.
     """
 
     fresh: int
@@ -46,6 +49,7 @@ class Report:
     first_loss: float | None
     last_loss: float | None
     alignment: Alignment | None
+    turn: Turn | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,9 @@ def finetune(
     config: ModelConfig,
     seed: int,
     threads: int | None = None,
+    anew: bool = False,
 ) -> FineTuned:
-    """Learn from the new events and a replay of older ones.
+    """Learn from the new events and a replay of older ones, or from all of them anew.
 
     Parameters
     ----------
@@ -98,6 +103,8 @@ def finetune(
         Same data, same seed, same threads: the same result to the bit on a CPU.
     threads : int
         Threads of torch in this process; left as they are by default.
+    anew : bool
+        Forget what the previous version learned; its space is kept, by a rotation.
 
     Raises
     ------
@@ -111,13 +118,14 @@ def finetune(
     _check(data, features, previous, config)
     positives = data.positives()
     rng = np.random.default_rng(seed)
-    encoder = begin(positives, features, previous, config, rng)
-    upto = 0 if previous is None else previous.trained_upto
+    base = None if anew else previous
+    encoder = begin(positives, features, base, config, rng)
+    upto = 0 if base is None else base.trained_upto
     targets = choose(positives, upto, config.replay, rng)
     optimiser = torch.optim.Adam(
-        encoder.parameters(), lr=config.first_rate if previous is None else config.rate
+        encoder.parameters(), lr=config.first_rate if base is None else config.rate
     )
-    carry_moments(optimiser, encoder, previous)
+    carry_moments(optimiser, encoder, base)
     encoder.log_temperature.requires_grad_(config.temperature_learned)
     course = _Course(
         data=positives,
@@ -126,9 +134,11 @@ def finetune(
         known=np.unique(positives.item).astype(np.int64),
         text=None if features is None else torch.from_numpy(features.normalised()),
         config=config,
-        epochs=config.first_epochs if previous is None else config.epochs,
+        epochs=config.first_epochs if base is None else config.epochs,
     )
     losses = _learn(encoder, optimiser, course, rng)
+    if anew and previous is not None:
+        turn_back(encoder, optimiser, course.text, previous)
     state, alignment = finish(encoder, optimiser, data, features, previous, config=config)
     report = Report(
         fresh=targets.fresh,
@@ -137,6 +147,7 @@ def finetune(
         first_loss=float(np.mean(losses[0])) if losses[0] else None,
         last_loss=float(np.mean(losses[-1])) if losses[-1] else None,
         alignment=alignment,
+        turn=None if previous is None else since(previous, state),
     )
     return FineTuned(state, report)
 

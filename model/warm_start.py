@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from model.alignment import Alignment, align
 from model.cold import place
@@ -11,6 +12,7 @@ from model.data import Interactions, TextFeatures
 from model.encoder import Encoder
 from model.propagation import propagate
 from model.recency import GAPS, Recency
+from model.rotation import Turn, measure, rotation, turned
 from model.state import Arrays, ModelState
 from model.transport import Potentials
 
@@ -67,6 +69,36 @@ def carry_moments(
             "exp_avg": torch.from_numpy(first),
             "exp_avg_sq": torch.from_numpy(second),
         }
+
+
+def turn_back(
+    encoder: Encoder, optimiser: torch.optim.Adam, text: Tensor | None, previous: ModelState
+) -> None:
+    """Rotate what was learned anew, and its moments, to where the previous version's items were.
+
+    No score changes. Adam's second moments do not turn; each group of a row gets their mean, the
+    estimate that no rotation would change.
+    """
+    groups = len(encoder.log_weights)
+    with torch.no_grad():
+        items = encoder.items(text).numpy()
+        both = np.flatnonzero(previous.learned)
+        by = rotation(items[both], previous.items[both], groups)
+        for table in (encoder.embedding, encoder.head):
+            if table is None:
+                continue
+            table.copy_(torch.from_numpy(turned(table.numpy(), by)))
+            held = optimiser.state.get(table)
+            if held:
+                held["exp_avg"] = torch.from_numpy(turned(held["exp_avg"].numpy(), by))
+                split = held["exp_avg_sq"].unflatten(1, (groups, -1))
+                held["exp_avg_sq"] = split.mean(2, keepdim=True).expand_as(split).flatten(1)
+
+
+def since(previous: ModelState, state: ModelState) -> Turn:
+    """How the items that both versions have learned moved."""
+    both = np.flatnonzero(previous.learned & state.learned[: len(previous.learned)])
+    return measure(state.items[both], previous.items[both], state.recency.groups)
 
 
 def finish(

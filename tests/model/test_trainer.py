@@ -21,7 +21,7 @@ from model.fold_in import fold_in
 from model.losses import contrastive_loss, softmax_loss
 from model.ranking import mid_ranks, recall_at
 from model.state import ModelState
-from model.trainer import finetune
+from model.trainer import FineTuned, finetune
 
 CLUSTERS, SIZE, USERS, LENGTH = 25, 12, 400, 24
 ITEMS = CLUSTERS * SIZE
@@ -318,3 +318,42 @@ def test_contrast_with_the_wrong_sign_drives_them_apart(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(trainer, "contrastive_loss", climb)
     assert gap(1.0) > gap(0.0)
+
+
+def test_all_learned_anew_stands_where_it_stood(
+    learned: ModelState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = split()[0]
+
+    def anew() -> FineTuned:
+        return finetune(data, previous=learned, config=CONFIG, seed=9, threads=1, anew=True)
+
+    again = anew()
+    assert again.report.replayed == 0
+    assert again.report.turn is not None
+    assert again.report.turn.degrees < 1
+    assert again.report.turn.moved == pytest.approx(again.report.turn.residual, abs=1e-3)
+    assert recall(again.state) >= BOUND
+    for name in ("embedding.first", "embedding.second"):
+        assert again.state.moments[name].shape == (ITEMS, CONFIG.dim)
+    monkeypatch.setattr(trainer, "turn_back", lambda *_: None)
+    elsewhere = anew()
+    assert elsewhere.report.turn is not None
+    assert elsewhere.report.turn.moved > again.report.turn.moved + 0.2
+    assert elsewhere.report.turn.residual == pytest.approx(again.report.turn.residual, abs=1e-3)
+    np.testing.assert_allclose(
+        again.state.items @ again.state.items.T,
+        elsewhere.state.items @ elsewhere.state.items.T,
+        atol=1e-4,
+    )
+
+
+def test_a_head_turns_with_its_items() -> None:
+    data, texts = split()[0], planted_texts()
+    first = finetune(data, features=texts, config=CONFIG, seed=1, threads=1).state
+    config = CONFIG.model_copy(update={"first_epochs": 1})
+    again = finetune(data, features=texts, previous=first, config=config, seed=2, anew=True).state
+    image = texts.normalised() @ again.parameters["head"]
+    scale = again.parameters["scale"]
+    z = unit_rows(again.parameters["embedding"] + scale * unit_rows(image))
+    np.testing.assert_allclose(z[again.learned], again.items[again.learned], atol=1e-5)

@@ -1,0 +1,48 @@
+"""The slow path over real snapshots: what a version says of itself, and when all is learned anew."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from consumers.cli import app
+from consumers.versions import Versions
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> Versions:
+    """Five versions from the simulator, every second of the later ones learned anew."""
+    state = tmp_path_factory.mktemp("state")
+    arguments = ["evaluate", "--limit", "6000", "--finetune-every", "1000", "--retrain-every", "2"]
+    model = json.dumps({"dim": 8, "context": 8, "first_epochs": 1})
+    ended = CliRunner().invoke(
+        app, [*arguments, "--state", str(state), "--model", model, "--quiet"]
+    )
+    assert ended.exit_code == 0, ended.output
+    return Versions(Path(state) / "models")
+
+
+def test_every_second_version_is_learned_anew(versions: Versions) -> None:
+    metas = [versions.open(number).meta for number in versions.numbers()]
+    numbers = versions.numbers()
+    since = [meta["since_anew"] for meta in metas]
+    assert since == [(number - 1) % 2 for number in numbers]
+    for meta in metas:
+        report = meta["report"]
+        assert isinstance(report, dict)
+        if meta["since_anew"] == 0:
+            assert report["replayed"] == 0
+        if meta["base"] is not None:
+            assert report["turn"]["residual"] <= report["turn"]["moved"] + 1e-6
+
+
+def test_a_version_that_knows_all_is_not_learned_again(versions: Versions) -> None:
+    before = versions.numbers()
+    runner = CliRunner()
+    told = ["finetune", "--once", "--state", str(versions.root.parent)]
+    first = runner.invoke(app, told)
+    second = runner.invoke(app, told)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert first.output == second.output
+    assert len(versions.numbers()) <= len(before) + 1
