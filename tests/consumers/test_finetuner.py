@@ -1,4 +1,4 @@
-"""The slow path over real snapshots: what a version says of itself, and when all is learned anew."""
+"""Versions over real snapshots: what they say of themselves, and when all is learned anew."""
 
 import json
 from pathlib import Path
