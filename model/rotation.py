@@ -74,7 +74,8 @@ def rotation(
 def turned(rows: NDArray[np.float32], by: NDArray[np.float64]) -> NDArray[np.float32]:
     """Rows of d numbers under such a rotation, float32[n, d]."""
     parts = np.einsum("nhi,hij->nhj", _split(rows, len(by)), by)
-    return parts.reshape(rows.shape).astype(np.float32)
+    joined: NDArray[np.float32] = parts.reshape(rows.shape).astype(np.float32)
+    return joined
 
 
 def measure(vectors: NDArray[np.float32], before: NDArray[np.float32], groups: int) -> Turn:
