@@ -9,7 +9,11 @@ ConsumerError
 ├── UnknownPoint       the index holds no vector for that user
 ├── SettingsError      settings contradict each other or miss something
 ├── FineTuneFailed     a fine-tune that was waited for ended with an error
-└── VersionMissing     a model version that was named is not there
+├── VersionMissing     a model version that was named is not there
+├── ProfilesCorrupt    the file of profiles has been altered
+└── LanguageError      a language model did not give what it was asked for
+    ├── EndpointFailed  its endpoint refused, or gave no usable answer in all attempts
+    └── AnswerInvalid   its answer is not of the schema
 """
 
 
@@ -51,3 +55,32 @@ class FineTuneFailed(ConsumerError):
 
 class VersionMissing(ConsumerError):
     """A model version that was named is not there."""
+
+
+class ProfilesCorrupt(ConsumerError):
+    """The file of profiles has been altered."""
+
+
+class LanguageError(ConsumerError):
+    """A language model did not give what it was asked for.
+
+    Parameters
+    ----------
+    reason : str
+        Short machine-readable slug, counted.
+    detail : str
+        What was got against what was expected, and where.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class EndpointFailed(LanguageError):
+    """An endpoint refused, or gave no usable answer in all attempts."""
+
+
+class AnswerInvalid(LanguageError):
+    """A model's answer is not of the schema."""
