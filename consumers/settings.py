@@ -92,9 +92,33 @@ class Settings(BaseSettings):
     text_dim: int | None = Field(
         default=None, ge=1, le=4_096, description="Length of text vectors; else the first decides"
     )
-    embedder: Literal["given", "minilm"] = Field(
-        default="given", description="Text vectors: those in the events, or the bundled MiniLM"
+    embedder: Literal["given", "minilm", "sentence", "endpoint"] = Field(
+        default="given",
+        description="Text vectors: in the events, the bundled MiniLM, another model, an endpoint",
     )
+
+    # Language models. An endpoint is any OpenAI-compatible one, named up to and with /v1.
+    embedding_model: str | None = Field(
+        default=None, description="Folder or name (sentence), or the model's name (endpoint)"
+    )
+    embedding_url: str | None = None
+    embedding_key: SecretStr | None = None
+    embedding_price: float = Field(default=0.0, ge=0, description="Of a million tokens")
+    chat_url: str | None = Field(default=None, description="Else a model in this process")
+    chat_model: str = Field(
+        default="smollm2", description="Name at the endpoint; else smollm2 or a GGUF file"
+    )
+    chat_key: SecretStr | None = None
+    chat_constrained: bool = Field(
+        default=True, description="Whether the endpoint is sent the JSON Schema of the answer"
+    )
+    chat_price: float = Field(default=0.0, ge=0, description="Of a million prompt tokens")
+    chat_answer_price: float = Field(default=0.0, ge=0, description="Of a million answer tokens")
+    endpoint_timeout_s: float = Field(default=30.0, gt=0)
+    endpoint_attempts: int = Field(default=5, ge=1)
+    endpoint_per_minute: float = Field(default=600.0, gt=0, description="Requests at most")
+    enrich_per_hour: int = Field(default=1_000, ge=0, description="Users described at most")
+    enrich_history: int = Field(default=12, ge=1, le=100, description="Last items shown")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -8,8 +8,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers import languages
 from consumers.edge_index import EdgeIndex
-from consumers.embedder import MiniLM
 from consumers.errors import ServerUnavailable, SettingsError
 from consumers.evaluator import Evaluator
 from consumers.index import Names, VectorIndex
@@ -74,6 +74,7 @@ def opened(settings: Settings, inputs: Inputs, *, publish: bool) -> Generator[Pa
             stack.callback(publisher.close)
         pipeline = open_pipeline(settings, model, publisher, dead_letters, clock, live=live)
         stack.callback(pipeline.snapshots.close)
+        stack.callback(pipeline.texts.close)
         source = open_source(settings, inputs, pipeline.state.positions, clock)
         stack.callback(source.close)
         yield Parts(model, pipeline, source)
@@ -180,6 +181,8 @@ def open_pipeline(
         publisher=publisher,
         snapshots=snapshots,
     )
+    if settings.embedder == "endpoint":
+        pipeline.texts.recover()
     if state.saved_as:
         _restore(pipeline, Versions(settings.models_dir))
     return pipeline
@@ -216,7 +219,7 @@ def open_embedder(settings: Settings) -> Embedder | None:
     """Who makes vectors of texts; None when only those given in events are used."""
     if settings.embedder == "given":
         return None
-    embedder = MiniLM()
+    embedder = languages.open_embedder(settings)
     if settings.text_dim not in (None, embedder.dim):
         raise SettingsError(
             f"{embedder.name} makes vectors of length {embedder.dim}, but GOAT_TEXT_DIM is"

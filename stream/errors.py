@@ -9,7 +9,9 @@ StreamError
 └── StateError           what lies on disk cannot be used
     ├── SnapshotCorrupt  a snapshot fails its checksum
     ├── SnapshotForeign  a snapshot is of another format version or configuration
-    └── StoreInUse       another process writes snapshots there
+    ├── FeaturesCorrupt  stored vectors fail their checksum, or some are gone
+    ├── FeaturesForeign  stored vectors are another model's, or of another length
+    └── StoreInUse       another process writes there
 """
 
 
@@ -64,3 +66,11 @@ class SnapshotForeign(StateError):
 
 class StoreInUse(StateError):
     """Another process writes snapshots there."""
+
+
+class FeaturesCorrupt(StateError):
+    """Stored vectors fail their checksum, or some are gone."""
+
+
+class FeaturesForeign(StateError):
+    """Stored vectors are another model's, or of another length."""

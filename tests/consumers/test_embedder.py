@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from consumers import embedder
-from consumers.embedder import MiniLM
+from consumers.embedder import MiniLM, SentenceModel
 from consumers.errors import SettingsError
 from consumers.settings import Settings
 from consumers.wiring import open_embedder, text_dims
@@ -155,3 +155,30 @@ def test_the_length_of_vectors_is_asked_for_or_known() -> None:
     assert text_dims(Settings(), catalog, None) == {TEXT: 2}
     with pytest.raises(SettingsError, match="length 2, but 384"):
         text_dims(Settings(), catalog, minilm)
+
+
+def test_any_sentence_model_is_read_from_its_folder(minilm: MiniLM) -> None:
+    folder = minilm._source
+    other = SentenceModel(folder)
+    assert other.name == Path(folder).name
+    assert other.dim == 384
+    np.testing.assert_allclose(other.embed(["a text"]), minilm.embed(["a text"]), atol=1e-6)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=f"no sentence model {tmp_path}"):
+        SentenceModel(str(tmp_path)).embed(["x"])
+
+
+class Sized:
+    @staticmethod
+    def get_embedding_dimension() -> int:
+        return 5
+
+
+def test_a_model_by_name_keeps_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedder, "_opened", lambda _: Sized())
+    wanted = Settings(embedder="sentence", embedding_model="owner/some-model")
+    opened = open_embedder(wanted)
+    assert isinstance(opened, SentenceModel)
+    assert (opened.name, opened.dim) == ("owner/some-model", 5)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from consumers.errors import EndpointFailed
 from consumers.texts import Texts
 from stream.catalog import TEXT, Catalog
 from stream.events import Item
@@ -71,3 +72,41 @@ def test_no_items_ask_for_nothing(catalog: Catalog) -> None:
 def test_without_an_embedder_only_given_vectors_count(catalog: Catalog) -> None:
     assert Texts(catalog, None).embed(numbers(0, 1)) == 0
     assert TEXT not in catalog.items[0].vectors
+
+
+class Failing(Lengths):
+    """Fails so many times, then works."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        vectors = super().embed(texts)
+        if len(self.asked) <= self.failures:
+            raise EndpointFailed("http-500", "down")
+        return vectors
+
+
+def test_a_model_that_fails_stops_nothing_and_is_asked_again_ever_less_often(
+    catalog: Catalog,
+) -> None:
+    embedder = Failing(4)
+    texts = Texts(catalog, embedder)
+    made = [
+        texts.embed(numbers(*([0] if turn == 0 else [3] if turn == 5 else [])))
+        for turn in range(22)
+    ]
+    assert sum(made) == 2
+    # Asked at once, then after 1, 2, 4 and 8 batches of rest.
+    assert [turn for turn, n in enumerate(made) if n] == [19]
+    assert [len(asked) for asked in embedder.asked] == [1, 1, 2, 2, 2]
+    assert texts.refused == {"http-500": 4}
+    assert catalog.items[0].vectors[TEXT].tolist() == [4, 1]
+
+
+def test_what_waited_before_a_restart_waits_again(catalog: Catalog) -> None:
+    texts = Texts(catalog, Lengths())
+    texts.recover()
+    assert texts.embed(numbers()) == 2
+    assert texts.embed(numbers()) == 0
