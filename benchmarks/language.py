@@ -151,9 +151,9 @@ def methods(
 ) -> Iterator[tuple[str, Floats, Floats]]:
     """Names, users' vectors and items' vectors, popularity as one more coordinate of both."""
     state = finetune(case.stream.upto(case.base), config=ModelConfig(), seed=seed).state
-    length = len(state.weights)
+    recency = state.recency
     warm_users, own = (
-        fold_in(state.items, state.weights, np.stack([last(case, u, length) for u in group]))
+        fold_in(state.items, recency, *histories(case, group, recency.length))
         for group in (warm, new)
     )
     count = np.bincount(case.stream.item[: case.base], minlength=case.stream.items)
@@ -174,12 +174,18 @@ def mine(case: Case, user: int) -> NDArray[np.int32]:
     return case.known.item[case.known.indptr[user] : case.known.indptr[user + 1]]
 
 
-def last(case: Case, user: int, length: int) -> NDArray[np.int32]:
-    """The last items known, int32[L], the most recent first, -1 past the end."""
-    found = np.full(length, -1, np.int32)
-    some = mine(case, user)[::-1][:length]
-    found[: len(some)] = some
-    return found
+def histories(case: Case, users: Ints, length: int) -> tuple[NDArray[np.int32], Ints]:
+    """The last items known and when, [n, L] each, the most recent first, -1 past the end."""
+    item, times = (
+        np.full((len(users), length), -1, np.int32),
+        np.zeros((len(users), length), np.int64),
+    )
+    for row, user in enumerate(users):
+        some = mine(case, user)[::-1][:length]
+        start, stop = case.known.indptr[user], case.known.indptr[user + 1]
+        item[row, : len(some)] = some
+        times[row, : len(some)] = case.known.time_us[start:stop][::-1][:length]
+    return item, times
 
 
 def recalls(case: Case, users: Floats, items: Floats, new: Ints, asked: Ints) -> Floats:
