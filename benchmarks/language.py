@@ -165,7 +165,7 @@ def methods(
     for name, (of_warm, of_new) in told.items():
         near = neighbours(of_new, of_warm, warm_users)
         for mix in MIXES:
-            mixed = unit_rows((1 - mix) * own + mix * near)
+            mixed = unit_rows(((1 - mix) * own + mix * near).astype(np.float32))
             yield f"{name}, mix {mix}", np.concatenate([mixed, one], 1), items
 
 

@@ -77,6 +77,9 @@ class EndpointChat:
 class LlamaChat:
     """A GGUF model by llama.cpp in this process (extra ``llm``), on the CPU, greedy.
 
+    Greedy is not the same to the bit: what of an earlier prompt is reused changes the rounding,
+    and where two words are nearly tied, the answer.
+
     Parameters
     ----------
     path : Path
