@@ -28,7 +28,8 @@ class ModelConfig(BaseModel):
     temperature: float = Field(default=0.12, gt=0, le=10)
     """τ of the softmax over cosines, where it starts."""
     temperature_learned: bool = True
-    """Whether τ is learned with the rest; sparse streams with many items want a smaller one."""
+    """Whether τ is learned with the rest, in [0.02, 1]; sparse streams with many items want a
+    smaller one."""
     contrastive_weight: float = Field(default=0.0, ge=0)
     """λ_c of the contrastive alignment (CMCL) of items' own vectors and their texts; 0 is off."""
     contrastive_temperature: float = Field(default=0.2, gt=0, le=10)

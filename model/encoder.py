@@ -7,6 +7,8 @@ z^h is the h-th of H equal groups of z's dimensions, each with a timescale of it
 together.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +16,7 @@ from torch.nn import functional
 TEMPERATURES = (0.02, 1.0)
 """Bounds of the learned temperature."""
 EPSILON = 1e-12
-"""Length below which a vector counts as zero, here and in `model.fold_in`."""
+"""Length below which a vector counts as zero, here, in `model.losses` and `model.fold_in`."""
 
 
 class Encoder(nn.Module):
@@ -56,8 +58,14 @@ class Encoder(nn.Module):
 
     @property
     def temperature(self) -> Tensor:
-        """τ, float32[], kept where a softmax over cosines neither saturates nor is flat."""
-        return self.log_temperature.exp().clamp(*TEMPERATURES)
+        """τ, float32[]."""
+        return self.log_temperature.exp()
+
+    def bound_temperature(self) -> None:
+        """Bring a learned τ back to where a softmax over cosines neither saturates nor is flat."""
+        if self.log_temperature.requires_grad:
+            with torch.no_grad():
+                self.log_temperature.clamp_(*map(math.log, TEMPERATURES))
 
     def items(self, text: Tensor | None) -> Tensor:
         """Item vectors z, float32[I, d], at length 1.

@@ -4,8 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-EPSILON = 1e-12
-"""Length below which a vector counts as zero."""
+from model.encoder import EPSILON
 
 
 def softmax_loss(

@@ -59,13 +59,13 @@ class Recency:
         Parameters
         ----------
         known : bool[n, L']
-            Which events there are, L' at most L; the others weigh nothing.
+            Which events there are, L' at most L; the weights of the others are of no meaning.
         time_us : int64[n, L']
             Their times, the newest first.
         """
         by_place = self.position[None, :, : known.shape[1]]
         by_time = self.gap.T[buckets(time_us, known)].transpose(0, 2, 1)
-        weights: NDArray[np.float32] = by_place * by_time * known[:, None, :]
+        weights: NDArray[np.float32] = by_place * by_time
         return weights
 
 
@@ -89,6 +89,6 @@ def buckets(time_us: NDArray[np.int64], known: NDArray[np.bool_]) -> NDArray[np.
     past = np.where(known, time_us, first)
     seconds = np.maximum(first - past, 0) / 1e6
     _, exponent = np.frexp(1.0 + seconds)
-    doubled: NDArray[np.int64] = exponent.astype(np.int64) - 1
-    bucket: NDArray[np.int64] = np.minimum(doubled >> 1, GAPS - 1)
+    log2: NDArray[np.int64] = exponent.astype(np.int64) - 1
+    bucket: NDArray[np.int64] = np.minimum(log2 >> 1, GAPS - 1)
     return bucket

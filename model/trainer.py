@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.lr_scheduler import LinearLR
 
 from model.alignment import Alignment
 from model.config import ModelConfig
@@ -138,7 +139,7 @@ def finetune(
     )
     losses = _learn(encoder, optimiser, course, rng)
     if anew and previous is not None:
-        turn_back(encoder, optimiser, course.text, previous)
+        turn_back(encoder, optimiser, course.text, course.known, previous)
     state, alignment = finish(encoder, optimiser, data, features, previous, config=config)
     report = Report(
         fresh=targets.fresh,
@@ -161,11 +162,12 @@ def _learn(
     """Run all epochs; losses by epoch and step."""
     losses: list[list[float]] = []
     size = _batch(len(course.rows), course.config.batch)
-    rates = _rates(optimiser, course, -(-len(course.rows) // size) * course.epochs)
+    steps = -(-len(course.rows) // size) * course.epochs
+    final = course.config.final_rate
+    schedule = LinearLR(optimiser, 1.0, final, total_iters=max(steps - 1, 1))
     for _ in range(course.epochs):
         losses.append([])
         for rows in _batches(course.rows, size, rng):
-            optimiser.param_groups[0]["lr"] = next(rates)
             optimiser.zero_grad(set_to_none=True)
             loss = _loss(encoder, course, rows, rng)
             if not torch.isfinite(loss):
@@ -175,14 +177,10 @@ def _learn(
                 )
             torch.autograd.backward([loss])
             optimiser.step()
+            schedule.step()
+            encoder.bound_temperature()
             losses[-1].append(loss.item())
     return losses
-
-
-def _rates(optimiser: torch.optim.Adam, course: _Course, steps: int) -> Iterator[float]:
-    """Learning rates of the steps, in a straight line from the configured one down."""
-    first: float = optimiser.param_groups[0]["lr"]
-    return iter(np.linspace(first, first * course.config.final_rate, steps).tolist())
 
 
 def _loss(

@@ -72,17 +72,22 @@ def carry_moments(
 
 
 def turn_back(
-    encoder: Encoder, optimiser: torch.optim.Adam, text: Tensor | None, previous: ModelState
+    encoder: Encoder,
+    optimiser: torch.optim.Adam,
+    text: Tensor | None,
+    known: NDArray[np.int64],
+    previous: ModelState,
 ) -> None:
     """Rotate what was learned anew, and its moments, to where the previous version's items were.
 
     No score changes. Adam's second moments do not turn; each group of a row gets their mean, the
-    estimate that no rotation would change.
+    estimate that no rotation would change. ``known`` are the items that were learned, int64[*]:
+    one that the previous version had learned and that is gone since says nothing of the turn.
     """
     groups = len(encoder.log_weights)
     with torch.no_grad():
         items = encoder.items(text).numpy()
-        both = np.flatnonzero(previous.learned)
+        both = np.intersect1d(known, np.flatnonzero(previous.learned))
         by = rotation(items[both], previous.items[both], groups)
         for table in (encoder.embedding, encoder.head):
             if table is None:

@@ -15,11 +15,12 @@ from torch import Tensor
 from model import sampling, trainer, warm_start
 from model.config import ModelConfig
 from model.data import Interactions, TextFeatures, interactions, unit_rows
-from model.encoder import Encoder
+from model.encoder import TEMPERATURES, Encoder
 from model.errors import InvalidInput, TrainingFailed
 from model.fold_in import fold_in
 from model.losses import contrastive_loss, softmax_loss
 from model.ranking import mid_ranks, recall_at
+from model.recency import GAPS
 from model.state import ModelState
 from model.trainer import FineTuned, finetune
 
@@ -357,3 +358,26 @@ def test_a_head_turns_with_its_items() -> None:
     scale = again.parameters["scale"]
     z = unit_rows(again.parameters["embedding"] + scale * unit_rows(image))
     np.testing.assert_allclose(z[again.learned], again.items[again.learned], atol=1e-5)
+
+
+def test_items_that_are_gone_say_nothing_of_the_turn(learned: ModelState) -> None:
+    data = split()[0]
+    kept = data.item < ITEMS // 2
+    indptr = np.concatenate([[0], np.cumsum(kept)])[data.indptr]
+    columns = ("item", "time_us", "weight", "sequence", "positive")
+    half = Interactions(indptr, *(getattr(data, name)[kept] for name in columns), items=ITEMS)
+    again = finetune(half, previous=learned, config=CONFIG, seed=9, threads=1, anew=True)
+    assert again.report.turn is not None
+    assert again.report.turn.rows == ITEMS // 2
+    assert again.report.turn.degrees < 1
+
+
+@pytest.mark.parametrize(("start", "learned_too"), [(5.0, False), (5.0, True), (0.001, True)])
+def test_only_a_learned_temperature_has_bounds(start: float, learned_too: bool) -> None:
+    encoder = Encoder(
+        torch.zeros(2, 2), torch.zeros(1, 1), torch.zeros(1, GAPS), torch.tensor(np.log(start))
+    )
+    encoder.log_temperature.requires_grad_(learned_too)
+    encoder.bound_temperature()
+    bound = min(max(start, TEMPERATURES[0]), TEMPERATURES[1]) if learned_too else start
+    assert encoder.temperature.item() == pytest.approx(bound, rel=1e-5)
