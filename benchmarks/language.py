@@ -26,7 +26,7 @@ from learning_data import Ints, Stream, movielens
 from numpy.typing import NDArray
 
 from consumers.embedder import MiniLM
-from consumers.enricher import Enricher, EnricherConfig, embedded, pasts
+from consumers.enricher import Enricher, EnricherConfig, pasts
 from consumers.language import LlamaChat, smollm2
 from consumers.profiles import Profiles
 from model.config import ModelConfig
@@ -131,9 +131,8 @@ def measure(case: Case, profiles: Profiles) -> dict[str, dict[str, float]]:
     at = np.flatnonzero([str(u) in newest for u in case.new])
     new, asked = case.new[at], case.asked[at]
     embedder = MiniLM()
-    told = {
-        "profile": [embedded([newest[str(u)] for u in group], embedder) for group in (warm, new)]
-    }
+    said = [[newest[str(u)].text for u in group] for group in (warm, new)]
+    told = {"profile": [embedder.embed(texts) for texts in said]}
     shuffled = np.random.default_rng(0).permutation(len(new))
     told["profile dealt at random"] = [told["profile"][0], told["profile"][1][shuffled]]
     titles = embedder.embed(case.stream.texts)
@@ -150,16 +149,17 @@ def methods(
     case: Case, warm: Ints, new: Ints, told: dict[str, list[Floats]], seed: int
 ) -> Iterator[tuple[str, Floats, Floats]]:
     """Names, users' vectors and items' vectors, popularity as one more coordinate of both."""
-    state = finetune(case.stream.upto(case.base), config=ModelConfig(), seed=seed).state
+    config = ModelConfig()
+    state = finetune(case.stream.upto(case.base), config=config, seed=seed).state
     recency = state.recency
     warm_users, own = (
         fold_in(state.items, recency, *histories(case, group, recency.length))
         for group in (warm, new)
     )
     count = np.bincount(case.stream.item[: case.base], minlength=case.stream.items)
-    prior = (0.05 * np.log(count + 0.5)).astype(np.float32)
+    prior = config.popularity_weight * np.log(count + config.popularity_floor)
     one = np.ones((len(new), 1), np.float32)
-    items = np.concatenate([state.items, prior[:, None]], 1)
+    items = np.concatenate([state.items, prior[:, None]], 1, dtype=np.float32)
     yield "popularity", np.concatenate([0 * own, one], 1), items
     yield "events alone", np.concatenate([own, one], 1), items
     for name, (of_warm, of_new) in told.items():

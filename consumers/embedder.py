@@ -2,7 +2,6 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.errors import SettingsError
+from consumers.texts import encodable
+from stream.features import text_key
 
 CACHED: Final = 20_000
 """Vectors remembered by default: 31 MB of them."""
@@ -66,8 +67,8 @@ class SentenceModel:
         return len(self._known)
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One row a text, of length 1: float32[n, 384]."""
-        keys = [sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
+        """One row a text, of length 1: float32[n, t]."""
+        keys = [text_key(text) for text in texts]
         # A text that comes twice is read once.
         new = {k: t for k, t in zip(keys, texts, strict=True) if k not in self._known}
         fresh = dict(zip(new, self._encode(list(new.values())), strict=True))
@@ -82,10 +83,8 @@ class SentenceModel:
             return np.empty((0, self.dim), np.float32)
         if self._model is None:
             self._model = _opened(self._source)
-        # The tokenizer takes no lone surrogates.
-        clean = [text.encode("utf-8", "replace").decode() for text in texts]
         vectors = self._model.encode(
-            clean,
+            encodable(texts),
             batch_size=self._batch,
             convert_to_numpy=True,
             normalize_embeddings=True,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from consumers.endpoint import Endpoint, Usage
 from consumers.errors import EndpointFailed
-from consumers.texts import Closing, Embedder
+from consumers.texts import Closing, Embedder, encodable
 from stream.features import FeatureStore, text_key
 
 BATCH: Final = 64
@@ -49,11 +49,7 @@ class EndpointEmbedder:
         """
         rows = np.empty((len(texts), self.dim), np.float32)
         for start in range(0, len(texts), self._batch):
-            part = [
-                # JSON knows no lone surrogates.
-                text.encode("utf-8", "replace").decode()
-                for text in texts[start : start + self._batch]
-            ]
+            part = encodable(texts[start : start + self._batch])
             answer = self._endpoint.post("embeddings", {"model": self.name, "input": part})
             try:
                 rows[start : start + len(part)] = self._vectors(answer, len(part))

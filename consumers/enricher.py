@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from consumers.errors import AnswerInvalid, LanguageError
@@ -22,7 +20,6 @@ from consumers.prompts import (
     repair,
     second_step,
 )
-from consumers.texts import Embedder
 from stream.catalog import ItemRecord
 from stream.clock import Clock
 from stream.view import Csr
@@ -187,8 +184,3 @@ class Enricher:
             again = read(self.chat.ask(repair(asked, error, of), of), of)
         self.repaired += 1
         return again
-
-
-def embedded(profiles: Sequence[Profile], embedder: Embedder) -> NDArray[np.float32]:
-    """Vectors of profiles' texts, float32[n, t]."""
-    return embedder.embed([profile.text for profile in profiles])

@@ -10,12 +10,11 @@ from typing import Any
 from consumers import languages, report
 from consumers.embeddings import Kept
 from consumers.enricher import Enricher, EnricherConfig, Past, pasts
+from consumers.finetuner import newest_graph
 from consumers.profiles import Profiles
 from consumers.settings import Settings
 from stream.clock import SystemClock
-from stream.errors import StateError
-from stream.snapshot import OpenedView, SnapshotStore
-from stream.view import GraphConfig
+from stream.snapshot import OpenedView
 
 
 def enrich(
@@ -34,12 +33,7 @@ def enrich(
         There is no snapshot.
     """
     clock, began_s = SystemClock(), time.monotonic()
-    store = SnapshotStore(settings.graph_dir, clock)
-    snapshot = store.open_view(GraphConfig(window_us=settings.window_us))
-    if snapshot is None:
-        raise StateError(
-            f"{settings.graph_dir}: no snapshot; run `goat ingest` or `goat run` first"
-        )
+    snapshot = newest_graph(settings.graph_dir, settings.window_us)
     config = EnricherConfig(history=settings.enrich_history, per_hour=settings.enrich_per_hour)
     profiles = Profiles(settings.state / "language" / "profiles.jsonl")
     forgotten = profiles.keep(name for name in snapshot.users.names if name)

@@ -71,10 +71,7 @@ def finetune_job(
     if int(niceness):
         os.setpriority(os.PRIO_PROCESS, 0, int(niceness))
     root = Path(state)
-    graph_config = GraphConfig(window_us=int(window_us))
-    snapshot = SnapshotStore(root / "graph", SystemClock()).open_view(graph_config)
-    if snapshot is None:
-        raise StateError(f"{root / 'graph'}: no snapshot to learn from; run `goat ingest` first")
+    snapshot = newest_graph(root / "graph", int(window_us))
     versions = Versions(root / "models")
     model = ModelConfig.model_validate_json(config)
     version = learn(
@@ -86,6 +83,20 @@ def finetune_job(
         retrain_every=int(retrain_every) or None,
     )
     return str(version.number)
+
+
+def newest_graph(folder: Path, window_us: int) -> OpenedView:
+    """The newest snapshot, without what has left the window.
+
+    Raises
+    ------
+    StateError
+        There is none.
+    """
+    found = SnapshotStore(folder, SystemClock()).open_view(GraphConfig(window_us=window_us))
+    if found is None:
+        raise StateError(f"{folder}: no snapshot; run `goat ingest` or `goat run` first")
+    return found
 
 
 def learn(

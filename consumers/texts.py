@@ -40,6 +40,11 @@ class Closing(Protocol):
         ...
 
 
+def encodable(texts: Sequence[str]) -> list[str]:
+    """The same with ``?`` for lone surrogates, which neither JSON nor a tokenizer takes."""
+    return [text.encode("utf-8", "replace").decode() for text in texts]
+
+
 class Texts:
     """Embeds the texts of newly described items, where there is an embedder.
 
@@ -75,14 +80,14 @@ class Texts:
         """
         if self._embedder is None:
             return 0
-        asked = self._waiting.union(items.tolist())
-        records = {n: self._catalog.items[n] for n in sorted(asked)}
+        self._waiting.update(items.tolist())
+        if self._rest:
+            self._rest -= 1
+            return 0
+        records = {n: self._catalog.items[n] for n in sorted(self._waiting)}
         wanting = {n: r.text for n, r in records.items() if r.text and TEXT not in r.vectors}
         self._waiting = set(wanting)
         if not wanting:
-            return 0
-        if self._rest:
-            self._rest -= 1
             return 0
         try:
             vectors = self._embedder.embed(list(wanting.values()))
