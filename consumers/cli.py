@@ -54,6 +54,21 @@ Embedder = Annotated[
 Model = Annotated[str | None, typer.Option(help='Hyper-parameters as JSON: {"dim": 32}.')]
 Batch = Annotated[int | None, typer.Option(help="Messages applied at a time.", min=1)]
 
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Compare: goat,popularity,itemknn,ease,ials,bpr,lightgcn; -static behind a name"
+        " learns once."
+    ),
+]
+BaseShare = Annotated[
+    float | None,
+    typer.Option(help="With --methods: part of the events learned first.", min=0.0, max=0.99),
+]
+Slices = Annotated[int, typer.Option(help="With --base-share: rounds after it.", min=1)]
+Seeds = Annotated[int, typer.Option(help="With --methods: runs of what a seed matters to.", min=1)]
+Html = Annotated[Path | None, typer.Option(help="With --methods: write a report here.")]
+
 
 def _settings(**flags: object) -> Settings:
     """Flags over the environment over defaults."""
@@ -124,10 +139,19 @@ def evaluate(
     batch: Batch = None,
     seed: Seed = None,
     model: Model = None,
+    methods: Methods = None,
+    base_share: BaseShare = None,
+    slices: Slices = 10,
+    seeds: Seeds = 1,
+    html: Html = None,
     json_file: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score test-then-train over files or the simulator, publishing nothing."""
+    """Score test-then-train over files or the simulator, publishing nothing.
+
+    With --methods ours is compared with others under one protocol, and no state is kept: a round
+    of learning every --finetune-every events, or --base-share first and then --slices rounds.
+    """
 
     def program() -> int:
         settings = _settings(
@@ -140,7 +164,15 @@ def evaluate(
             model=model,
         )
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
-        return programs.evaluate(settings, inputs, json_file=json_file, quiet=quiet)
+        if methods is None:
+            return programs.evaluate(settings, inputs, json_file=json_file, quiet=quiet)
+        from consumers import comparison
+
+        names = [name.strip() for name in methods.split(",")]
+        protocol = comparison.Protocol(names, base_share, slices, finetune_every, seeds)
+        return comparison.compare(
+            settings, inputs, protocol, json_file=json_file, html_file=html, quiet=quiet
+        )
 
     _end(guarded(program))
 

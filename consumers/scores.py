@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from river import stats, utils
 
-from model.ranking import discounted_gains
+from model.ranking import discounted_gains, hits, reciprocal
 
 K = 20
 LATELY = 5_000  # events of the moving figures
@@ -24,12 +24,12 @@ class Score:
 
     def add(self, ranks: NDArray[np.float64]) -> NDArray[np.float64]:
         """Take in mid-ranks (1 is the top, inf a miss); return each one's Recall@20."""
-        hit = ranks <= K
+        hit = hits(ranks, K)
         self.events += len(ranks)
         self.recall += float(hit.sum())
         self.ndcg += float(discounted_gains(ranks, K).sum())
-        self.mrr += float((1.0 / ranks).sum())
-        return hit.astype(np.float64)
+        self.mrr += float(reciprocal(ranks).sum())
+        return hit
 
     def means(self) -> dict[str, float | None]:
         """Recall@20, NDCG@20 and MRR; None before the first event."""

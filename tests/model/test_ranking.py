@@ -7,6 +7,7 @@ from model.errors import InvalidInput
 from model.ranking import mid_ranks, mrr, ndcg_at, recall_at
 
 EMPTY = (np.zeros(2, np.int64), np.zeros(0, np.int64))
+EMPTY_2 = (np.zeros(3, np.int64), np.zeros(0, np.int64))
 
 
 def naive(
@@ -69,3 +70,31 @@ def test_what_does_not_fit_is_refused() -> None:
         mid_ranks(users, items, np.array([0]), (np.array([0, 1]), np.array([-1])))
     with pytest.raises(InvalidInput, match="NaN"):
         mid_ranks(users * np.nan, items, np.array([0]), EMPTY)
+
+
+def test_items_that_were_not_there_yet_take_no_part() -> None:
+    scores = np.array([[3, 2, 1, 4], [3, 2, 1, 4]], np.float32)
+    ranks = ranking.ranks_of(scores, np.array([1, 3]), EMPTY_2, known=np.array([2, 3]))
+    assert ranks.tolist() == [2.0, np.inf]
+
+
+def test_what_is_shown_is_covered_novel_and_popular_by_definition() -> None:
+    shown = np.array([[0, 1], [0, -1]])
+    assert ranking.coverage(shown, 4) == 0.5
+    counts = np.array([3.0, 1.0, 0.0, 0.0])  # with one more each: 4, 2, 1, 1 of 8
+    assert ranking.novelty(shown, counts) == pytest.approx((1 + 2 + 1) / 3)
+    half = np.array([1.0, 1.0])
+    assert ranking.popularity_shift(np.array([0]), np.array([1]), half, 2) == pytest.approx(1.0)
+    assert ranking.popularity_shift(np.array([0, 1]), np.array([1, 0]), half, 2) == 0.0
+    # p = (1, 0), q = (1/2, 1/2), middle (3/4, 1/4)
+    expected = (np.log2(4 / 3) + 0.5 * np.log2(2 / 3) + 0.5 * np.log2(2)) / 2
+    found = ranking.popularity_shift(np.array([0]), np.array([0, 1]), half, 2)
+    assert found == pytest.approx(expected)
+    nothing = np.array([-1])
+    assert np.isnan(
+        [
+            ranking.coverage(nothing, 0),
+            ranking.novelty(nothing, counts),
+            ranking.popularity_shift(nothing, np.array([0]), counts),
+        ]
+    ).all()

@@ -1,0 +1,182 @@
+"""`goat evaluate --methods`: ours beside other people's, on any source, under one protocol."""
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from consumers import wiring
+from consumers.comparison_page import page
+from consumers.contest import K, choose, compete, rounds
+from consumers.contestants import entries
+from consumers.dataset import Dataset, Past, read
+from consumers.errors import SettingsError
+from consumers.inputs import Inputs
+from consumers.report import write_json
+from consumers.settings import Settings
+from consumers.standings import Slices, Standing, figures
+from consumers.texts import Texts
+from model.config import ModelConfig
+from stream.clock import SystemClock
+from stream.codec import Codec, Limits
+from stream.graph import Graph
+from stream.ordering import Orderer, OrderingConfig
+
+VERSIONED = ("goatstream", "implicit", "numpy", "scipy", "torch")
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How methods are compared.
+
+    Attributes
+    ----------
+    methods : names
+    base_share : part of the events learned first; None: from the first event on
+    slices : rounds after the base
+    every : events a round, without a base
+    seeds : runs of each method that a seed matters to, from the settings' seed on
+    """
+
+    methods: Sequence[str]
+    base_share: float | None = None
+    slices: int = 10
+    every: int | None = None
+    seeds: int = 1
+
+
+def compare(
+    settings: Settings,
+    inputs: Inputs,
+    protocol: Protocol,
+    *,
+    json_file: Path | None,
+    html_file: Path | None,
+    quiet: bool,
+) -> int:
+    """Read the events once, let every method learn and answer, say how they stand."""
+    said = Console(stderr=True, quiet=quiet)
+    model = settings.hyper_parameters()
+    entries(protocol.methods, model)  # refused before anything is read
+    data = load(settings, inputs)
+    values = result(data, model, settings.seed, protocol, said.print)
+    if json_file is not None:
+        write_json(json_file, values)
+    if html_file is not None:
+        html_file.parent.mkdir(parents=True, exist_ok=True)
+        name = inputs.events.name if inputs.events is not None else "simulated events"
+        html_file.write_text(page(f"{name}: methods compared", values), encoding="utf-8")
+    if not quiet:
+        Console().print(table(cast(Mapping[str, Mapping[str, Any]], values["methods"])))
+    return 0
+
+
+def load(settings: Settings, inputs: Inputs) -> Dataset:
+    """All events of the files, or of the simulator."""
+    if inputs.events is None and settings.kafka is not None:
+        raise SettingsError("evaluate replays: give --events, or unset GOAT_KAFKA to simulate")
+    clock, graph = SystemClock(), Graph()
+    embedder = wiring.open_embedder(settings)
+    dims = wiring.text_dims(settings, graph.catalog, embedder)
+    source = wiring.open_source(settings, inputs, {}, clock)
+    return read(
+        source,
+        Codec(Limits(vector_dims=dims), clock),
+        Orderer(OrderingConfig(lateness_us=int(settings.lateness_s * 1e6))),
+        texts=Texts(graph.catalog, embedder),
+        graph=graph,
+        limit=inputs.limit,
+    )
+
+
+def result(
+    data: Dataset,
+    config: ModelConfig,
+    seed: int,
+    protocol: Protocol,
+    said: Callable[[str], None],
+) -> dict[str, object]:
+    """Figures of all methods, as JSON.
+
+    Raises
+    ------
+    SettingsError
+        There are too few events for the protocol.
+    """
+    marks = rounds(
+        data, base_share=protocol.base_share, slices=protocol.slices, every=protocol.every
+    )
+    if len(marks) < 2 or not data.asked[marks[0] :].any() or marks[0] < 2:
+        raise SettingsError(
+            f"{len(data)} positive events, {data.history} of them history, leave nothing to score"
+            f" behind the first {marks[0]}: give more events, or another --base-share or --every"
+        )
+    past, methods, slices = Past(data), dict[str, object](), None
+    for entry in entries(protocol.methods, config):
+        chosen = choose(data, past, entry, int(marks[0]))
+        runs = range(seed, seed + (protocol.seeds if entry.seeded else 1))
+        outcomes = [
+            compete(data, past, entry, chosen, marks=marks, seed=run, said=said) for run in runs
+        ]
+        slices = slices or Slices(data, outcomes[0].event, int(marks[0]))
+        methods[entry.name] = figures(data, Standing(entry.name, chosen, outcomes), slices)
+    assert slices is not None  # noqa: S101
+    return {
+        "protocol": {
+            "name": "every" if protocol.base_share is None else "base",
+            "base_share": protocol.base_share,
+            "rounds": len(marks) - 1,
+            "marks": marks.tolist(),
+            "seeds": protocol.seeds,
+        },
+        "events": len(data),
+        "history": data.history,
+        "users": data.users,
+        "items": data.items,
+        "scored_events": int(data.asked[marks[0] :].sum()),
+        "slices": {name: int(mask.sum()) for name, mask in slices.masks.items()},
+        "methods": methods,
+        "config": config.model_dump(),
+        "machine": machine(),
+    }
+
+
+def machine() -> dict[str, object]:
+    """What the figures of cost depend on; no names, no paths."""
+    return {
+        "cores": psutil.cpu_count(),
+        "cpu": _cpu(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version(name) for name in VERSIONED},
+    }
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Methods as a table, the best first."""
+    out = Table(title=f"every event ranked before it is learned from, at {K}", title_justify="left")
+    columns = (f"recall@{K}", f"ndcg@{K}", "mrr", f"strict_recall@{K}", f"coverage@{K}")
+    out.add_column("method")
+    for name in (*columns, "95 % interval", "CPU s"):
+        out.add_column(name, justify="right")
+    ranked = sorted(methods.items(), key=lambda pair: -float(pair[1][columns[0]]))
+    for name, one in ranked:
+        low, high = np.round(one["ci95"], 4)
+        shown = [f"{one[column]:.4f}" for column in columns]
+        out.add_row(name, *shown, f"{low:.4f}-{high:.4f}", f"{one['cpu_s']:.1f}")
+    return out

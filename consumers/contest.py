@@ -1,0 +1,217 @@
+"""Methods compared on one stream under one protocol: each event ranked before it is learned from.
+
+Every method answers the same questions over the same items: those known before the event, less
+what the user had. Rounds of learning are the same for all; a method's recent popularity, if it
+has any, is told of events every few hundred, as the live path does.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.dataset import Dataset, Ints, Past
+from consumers.methods import Floats, Make, Method, Prior, Question, Setting
+from model.ranking import ranks_of, recall_at
+
+K = 20
+CHUNK = 500
+"""Events between two refreshes of popularity, and rows of scores held at a time."""
+WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
+HALF_LIVES = (1_000.0, 3_000.0, 10_000.0, 30_000.0)
+VALID = 2_000
+"""Events that a setting is chosen on, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A method that takes part.
+
+    Attributes
+    ----------
+    settings : tried on the validation events when there are several
+    priors : (weight, half-life) of the popularity added to its scores, likewise
+    seeded : whether the seed matters
+    online : learns again each round; otherwise only in the first
+    """
+
+    name: str
+    make: Make
+    settings: Sequence[Setting] = ({},)
+    priors: Sequence[tuple[float, float]] = ((0.0, 1.0),)
+    seeded: bool = True
+    online: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A setting, how it did on the validation events, and the processor time of choosing."""
+
+    setting: Setting
+    prior: tuple[float, float]
+    recall: float | None = None
+    cpu_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a method did.
+
+    Attributes
+    ----------
+    event : int64[n]
+        Events scored, the same for every method.
+    ranks, strict : float64[n]
+        With all that the user had before the event; without its events of the same instant.
+    round : int64[n]
+    top : int64[n, K]
+        Items it would have shown, -1 where there were fewer.
+    learn_s, score_s : float
+        Processor seconds.
+    """
+
+    event: Ints
+    ranks: NDArray[np.float64]
+    strict: NDArray[np.float64]
+    round: Ints
+    top: Ints
+    learn_s: float = 0.0
+    score_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Parts:
+    event: list[Ints] = field(default_factory=list[Ints])
+    plain: list[NDArray[np.float64]] = field(default_factory=list[NDArray[np.float64]])
+    strict: list[NDArray[np.float64]] = field(default_factory=list[NDArray[np.float64]])
+    round: list[Ints] = field(default_factory=list[Ints])
+    top: list[Ints] = field(default_factory=list[Ints])
+
+
+def rounds(data: Dataset, *, base_share: float | None, slices: int, every: int | None) -> Ints:
+    """Where each round of learning stands, and the end: int64[R + 1].
+
+    Parameters
+    ----------
+    base_share : float, optional
+        Part of the events that is learned first, the rest cut in ``slices`` equal ones. None: from
+        the first event on (after the history), a round every ``every`` events.
+    """
+    if base_share is not None:
+        first = max(data.history, int(len(data) * base_share))
+        return np.unique(np.linspace(first, len(data), slices + 1).astype(np.int64))
+    step = every or max(1, (len(data) - data.history) // (slices * 2))
+    marks = np.arange(data.history or step, len(data), step)
+    return np.append(marks, len(data)).astype(np.int64)
+
+
+def choose(data: Dataset, past: Past, entry: Entry, upto: int) -> Chosen:
+    """Try the settings on the last tenth of the first ``upto`` events; nothing later is seen."""
+    if len(entry.settings) * len(entry.priors) == 1:
+        return Chosen(entry.settings[0], entry.priors[0])
+    begun = time.process_time()
+    edge = upto - max(upto // 10, 1)
+    # Kinds that are not scored, and history, serve as questions here: they are events as well.
+    event = np.arange(edge, upto)[_first(data)[edge:upto]]
+    event = event[:: max(1, len(event) // VALID)]
+    best: Chosen | None = None
+    for setting in entry.settings:
+        method = entry.make(setting, 0)
+        method.learn(data, edge)
+        found = _tried(data, past, method, event, entry.priors)
+        at = int(np.argmax(found))
+        if best is None or best.recall is None or found[at] > best.recall:
+            best = Chosen(setting, entry.priors[at], found[at])
+    assert best is not None  # noqa: S101
+    return Chosen(best.setting, best.prior, best.recall, time.process_time() - begun)
+
+
+def _first(data: Dataset) -> NDArray[np.bool_]:
+    first = np.zeros(len(data), np.bool_)
+    first[np.unique(data.user * data.items + data.item, return_index=True)[1]] = True
+    return first
+
+
+def _tried(
+    data: Dataset,
+    past: Past,
+    method: Method,
+    event: Ints,
+    priors: Sequence[tuple[float, float]],
+) -> list[float]:
+    hits: list[list[float]] = [[] for _ in priors]
+    terms = [Prior(*prior) for prior in priors]
+    for start in range(0, len(event), CHUNK):
+        part = event[start : start + CHUNK]
+        scores = method.scores(Question(part, data.user[part], past))
+        for term, found in zip(terms, hits, strict=True):
+            added = scores + term.scores(data, int(part[0]))
+            ranks = ranks_of(added, data.item[part], past.before(part), known=data.known[part])
+            found.extend((ranks <= K).tolist())
+    return [float(np.mean(found)) if found else 0.0 for found in hits]
+
+
+def compete(
+    data: Dataset,
+    past: Past,
+    entry: Entry,
+    chosen: Chosen,
+    *,
+    marks: Ints,
+    seed: int,
+    said: Callable[[str], None],
+) -> Outcome:
+    """Learn up to each mark, then score what comes before the next."""
+    method, prior = entry.make(chosen.setting, seed), Prior(*chosen.prior)
+    parts, learn_s, begun = _Parts(), 0.0, time.process_time()
+    for number, (start, stop) in enumerate(
+        zip(marks[:-1].tolist(), marks[1:].tolist(), strict=True)
+    ):
+        if entry.online or number == 0:
+            before = time.process_time()
+            method.learn(data, start)
+            learn_s += time.process_time() - before
+        for at in range(start, stop, CHUNK):
+            end = min(at + CHUNK, stop)
+            event = np.arange(at, end)[data.asked[at:end]]
+            _score(data, past, method, term=prior.scores(data, at), event=event, parts=parts)
+            parts.round.append(np.full(len(event), number))
+        said(
+            f"{entry.name}: round {number + 1} of {len(marks) - 1}, recall@20 "
+            f"{recall_at(np.concatenate(parts.plain), K):.4f} so far"
+        )
+    return Outcome(
+        np.concatenate(parts.event),
+        np.concatenate(parts.plain),
+        np.concatenate(parts.strict),
+        np.concatenate(parts.round),
+        np.concatenate(parts.top),
+        learn_s,
+        time.process_time() - begun - learn_s,
+    )
+
+
+def _score(
+    data: Dataset, past: Past, method: Method, *, term: Floats, event: Ints, parts: _Parts
+) -> None:
+    seen, known, target = past.before(event), data.known[event], data.item[event]
+    parts.event.append(event)
+    for held_back, kept in (("plain", parts.plain), ("instant", parts.strict)):
+        scores = method.scores(Question(event, data.user[event], past, held_back)) + term
+        bar = scores[np.arange(len(event)), target].copy()
+        kept.append(ranks_of(scores, target, seen, known=known))
+        if held_back == "plain":
+            shown = target < known
+            scores[np.flatnonzero(shown), target[shown]] = bar[shown]
+            parts.top.append(_top(scores))
+
+
+def _top(scores: Floats) -> Ints:
+    """The K best of each row, in no order; -1 for what may not be shown."""
+    n = min(K, scores.shape[1])
+    if not len(scores):
+        return np.zeros((0, n), np.int64)
+    best = np.argpartition(-scores, n - 1, axis=1)[:, :n]
+    return np.where(np.isfinite(np.take_along_axis(scores, best, 1)), best, -1).astype(np.int64)

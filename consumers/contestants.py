@@ -1,0 +1,82 @@
+"""Who takes part in a comparison, by name, and the settings that are tried for each."""
+
+from collections.abc import Sequence
+
+from consumers.contest import HALF_LIVES, WEIGHTS, Entry
+from consumers.errors import SettingsError
+from consumers.methods import Goat, Make, Nothing, Setting
+from model.config import ModelConfig
+
+NAMES = ("goat", "popularity", "itemknn", "ease", "ials", "bpr", "lightgcn")
+STATIC = "-static"
+"""Behind a name: learned once, before the first round, and never again."""
+_PRIORS = tuple((w, h) for w in WEIGHTS for h in HALF_LIVES if w or h == HALF_LIVES[0])
+
+
+def entries(names: Sequence[str], config: ModelConfig) -> list[Entry]:
+    """The methods of these names, each with ``-static`` behind it or not.
+
+    Raises
+    ------
+    SettingsError
+        A name is unknown or given twice, or the extra ``baselines`` is not installed.
+    """
+    wrong = [n for n in names if n.removesuffix(STATIC) not in NAMES or names.count(n) > 1]
+    if wrong or not names:
+        raise SettingsError(
+            f"--methods: {wrong[0] if wrong else 'none'!r}: give each once of {', '.join(NAMES)},"
+            f" or one with {STATIC} behind it"
+        )
+    return [_entry(name, name.removesuffix(STATIC), config) for name in names]
+
+
+def _entry(name: str, base: str, config: ModelConfig) -> Entry:
+    online = name == base
+    if base == "goat":
+        prior = (config.popularity_weight, config.popularity_half_life)
+
+        def ours(setting: Setting, seed: int) -> Goat:
+            return Goat(config, seed)
+
+        return Entry(name, ours, priors=(prior,), online=online)
+    if base == "popularity":
+        alone = tuple((1.0, h) for h in HALF_LIVES)
+
+        def nobody(setting: Setting, seed: int) -> Nothing:
+            return Nothing()
+
+        return Entry(name, nobody, priors=alone, seeded=False, online=online)
+    make, settings, seeded = _baseline(base)
+    return Entry(name, make, settings, _PRIORS, seeded, online)
+
+
+def _baseline(name: str) -> tuple[Make, Sequence[Setting], bool]:
+    try:
+        from consumers import baselines
+    except ImportError as error:
+        raise SettingsError(
+            f"--methods {name} needs the extra baselines: pip install 'goatstream[baselines]'"
+            f" ({error})"
+        ) from None
+    from consumers.baseline_graph import LightGCN
+
+    known: dict[str, tuple[Make, Sequence[Setting], bool]] = {
+        "ease": (baselines.Ease, [{"penalty": p} for p in (30.0, 100.0, 300.0, 1000.0)], False),
+        "itemknn": (baselines.ItemKNN, [{"neighbours": k} for k in (20, 50, 200, 1000)], False),
+        "ials": (
+            baselines.IALS,
+            [{"regularization": r, "alpha": a} for r in (0.1, 1.0, 10.0) for a in (1.0, 10.0)],
+            True,
+        ),
+        "bpr": (
+            baselines.BPR,
+            [
+                {"rate": rate, "regularization": 0.01, "epochs": epochs}
+                for rate in (0.02, 0.1)
+                for epochs in (30, 100)
+            ],
+            True,
+        ),
+        "lightgcn": (LightGCN, [{"rate": 0.005, "epochs": epochs} for epochs in (5, 20)], True),
+    }
+    return known[name]
