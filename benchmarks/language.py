@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from learning_data import Ints, Stream, movielens
+from films import Ints, films
 from numpy.typing import NDArray
 
+from consumers.dataset import Dataset
 from consumers.embedder import MiniLM
 from consumers.enricher import Enricher, EnricherConfig, pasts
 from consumers.language import LlamaChat, smollm2
@@ -59,7 +60,8 @@ class Case:
         Items of each new user's next events.
     """
 
-    stream: Stream
+    data: Dataset
+    texts: list[str]
     base: int
     known: Interactions
     warm: Ints
@@ -67,7 +69,7 @@ class Case:
     asked: Ints
 
 
-def prepare(stream: Stream, users: int, events: int) -> Case:
+def prepare(stream: Dataset, texts: list[str], users: int, events: int) -> Case:
     """Deal users into warm and new, deterministically: the latest warm, the earliest new ones."""
     base = int(len(stream.user) * BASE)
     every = stream.upto(len(stream.user))
@@ -92,7 +94,7 @@ def prepare(stream: Stream, users: int, events: int) -> Case:
         time_us=every.time_us[seen],
     )
     at = every.indptr[new][:, None] + events + np.arange(NEXT)
-    return Case(stream, base, known, warm, new, every.item[at].astype(np.int64))
+    return Case(stream, texts, base, known, warm, new, every.item[at].astype(np.int64))
 
 
 def infer(case: Case, enricher: Enricher) -> None:
@@ -100,7 +102,7 @@ def infer(case: Case, enricher: Enricher) -> None:
     known = case.known
     kind = np.full(len(known), Kind.CLICK, np.uint8)
     csr = Csr(known.indptr, known.item, known.time_us, kind, known.weight, known.sequence)
-    catalog = {n: ItemRecord(title=text) for n, text in enumerate(case.stream.texts)}
+    catalog = {n: ItemRecord(title=text) for n, text in enumerate(case.texts)}
     names = [str(user) for user in range(known.users)]
     past = {
         p.user: p
@@ -135,7 +137,7 @@ def measure(case: Case, profiles: Profiles) -> dict[str, dict[str, float]]:
     told = {"profile": [embedder.embed(texts) for texts in said]}
     shuffled = np.random.default_rng(0).permutation(len(new))
     told["profile dealt at random"] = [told["profile"][0], told["profile"][1][shuffled]]
-    titles = embedder.embed(case.stream.texts)
+    titles = embedder.embed(case.texts)
     told["titles"] = [np.stack([titles[mine(case, u)].mean(0) for u in g]) for g in (warm, new)]
     hits: dict[str, list[Floats]] = {}
     for seed in SEEDS:
@@ -150,13 +152,13 @@ def methods(
 ) -> Iterator[tuple[str, Floats, Floats]]:
     """Names, users' vectors and items' vectors, popularity as one more coordinate of both."""
     config = ModelConfig()
-    state = finetune(case.stream.upto(case.base), config=config, seed=seed).state
+    state = finetune(case.data.upto(case.base), config=config, seed=seed).state
     recency = state.recency
     warm_users, own = (
         fold_in(state.items, recency, *histories(case, group, recency.length))
         for group in (warm, new)
     )
-    count = np.bincount(case.stream.item[: case.base], minlength=case.stream.items)
+    count = np.bincount(case.data.item[: case.base], minlength=case.data.items)
     prior = config.popularity_weight * np.log(count + config.popularity_floor)
     one = np.ones((len(new), 1), np.float32)
     items = np.concatenate([state.items, prior[:, None]], 1, dtype=np.float32)
@@ -218,7 +220,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("state/language"))
     parser.add_argument("--no-model", action="store_true", help="only profiles made before")
     given = parser.parse_args()
-    case = prepare(movielens(), given.users, given.events)
+    case = prepare(*films("ml-100k"), given.users, given.events)
     profiles = Profiles(given.folder / f"profiles-{given.events}.jsonl")
     cost = {} if given.no_model else described(case, profiles, given.model or smollm2())
     methods_ = measure(case, profiles)

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -64,6 +64,10 @@ Methods = Annotated[
 BaseShare = Annotated[
     float | None,
     typer.Option(help="With --methods: part of the events learned first.", min=0.0, max=0.99),
+]
+Strict = Annotated[
+    Literal["instant", "day"],
+    typer.Option(help="With --methods: what of the user's events the strict figures hold back."),
 ]
 Slices = Annotated[int, typer.Option(help="With --base-share: rounds after it.", min=1)]
 Seeds = Annotated[int, typer.Option(help="With --methods: runs of what a seed matters to.", min=1)]
@@ -143,6 +147,7 @@ def evaluate(
     base_share: BaseShare = None,
     slices: Slices = 10,
     seeds: Seeds = 1,
+    strict: Strict = "instant",
     html: Html = None,
     json_file: Json = None,
     quiet: Quiet = False,
@@ -169,7 +174,7 @@ def evaluate(
         from consumers import comparison
 
         names = [name.strip() for name in methods.split(",")]
-        protocol = comparison.Protocol(names, base_share, slices, finetune_every, seeds)
+        protocol = comparison.Protocol(names, base_share, slices, finetune_every, seeds, strict)
         return comparison.compare(
             settings, inputs, protocol, json_file=json_file, html_file=html, quiet=quiet
         )

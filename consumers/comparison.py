@@ -16,7 +16,7 @@ from consumers import wiring
 from consumers.comparison_page import page
 from consumers.contest import K, choose, compete, rounds
 from consumers.contestants import entries
-from consumers.dataset import Dataset, Past, read
+from consumers.dataset import Dataset, HeldBack, Past, read
 from consumers.errors import SettingsError
 from consumers.inputs import Inputs
 from consumers.report import write_json
@@ -43,6 +43,7 @@ class Protocol:
     slices : rounds after the base
     every : events a round, without a base
     seeds : runs of each method that a seed matters to, from the settings' seed on
+    strict : what the strict figures hold back: the user's events of the same instant, or day
     """
 
     methods: Sequence[str]
@@ -50,6 +51,7 @@ class Protocol:
     slices: int = 10
     every: int | None = None
     seeds: int = 1
+    strict: HeldBack = "instant"
 
 
 def compare(
@@ -118,16 +120,19 @@ def result(
             f"{len(data)} positive events, {data.history} of them history, leave nothing to score"
             f" behind the first {marks[0]}: give more events, or another --base-share or --every"
         )
-    past, methods, slices = Past(data), dict[str, object](), None
+    past, methods = Past(data), dict[str, object]()
+    asked = np.flatnonzero(data.asked)
+    slices = Slices(data, asked[asked >= marks[0]], int(marks[0]))
     for entry in entries(protocol.methods, config):
         chosen = choose(data, past, entry, int(marks[0]))
         runs = range(seed, seed + (protocol.seeds if entry.seeded else 1))
         outcomes = [
-            compete(data, past, entry, chosen, marks=marks, seed=run, said=said) for run in runs
+            compete(
+                data, past, entry, chosen, marks=marks, seed=run, strict=protocol.strict, said=said
+            )
+            for run in runs
         ]
-        slices = slices or Slices(data, outcomes[0].event, int(marks[0]))
         methods[entry.name] = figures(data, Standing(entry.name, chosen, outcomes), slices)
-    assert slices is not None  # noqa: S101
     return {
         "protocol": {
             "name": "every" if protocol.base_share is None else "base",
@@ -135,6 +140,7 @@ def result(
             "rounds": len(marks) - 1,
             "marks": marks.tolist(),
             "seeds": protocol.seeds,
+            "strict": protocol.strict,
         },
         "events": len(data),
         "history": data.history,

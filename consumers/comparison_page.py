@@ -26,18 +26,20 @@ def page(title: str, values: Mapping[str, object]) -> str:
     ranked = dict(sorted(methods.items(), key=lambda pair: -float(pair[1]["recall@20"])))
     lines = {name: one["recall@20_by_round"] for name, one in ranked.items()}
     slices = cast(Mapping[str, int], values["slices"])
+    protocol = cast(Mapping[str, Any], values["protocol"])
     facts = {k: values[k] for k in ("events", "history", "users", "items", "scored_events")}
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
         "<p>Every event is ranked among all items known before it, less what its user had, before"
-        " anything is learned from it. The strict figure holds back the user's other events of the"
-        f" same instant.</p><h2>Methods</h2>{_table(['method', *_COLUMNS], _rows(ranked))}"
+        " anything is learned from it. The strict figure knows nothing of the user's other events"
+        f" of the same {escape(protocol['strict'])}.</p>"
+        f"<h2>Methods</h2>{_table(['method', *_COLUMNS], _rows(ranked))}"
         f"<h2>Recall@20 with its 95 % interval</h2>{bars(ranked)}"
         f"<h2>Recall@20 by round</h2>{_legend(list(lines))}{plot(lines)}"
         f"<h2>Recall@20 by slice</h2>{_table(['method', *slices], _sliced(ranked, slices))}"
         f"<h2>What was read, and on what it ran</h2>{_facts(facts)}"
-        f"{_facts(cast(Mapping[str, object], values['protocol']))}"
+        f"{_facts(protocol)}"
         f"{_facts(cast(Mapping[str, object], values['machine']))}</html>\n"
     )
 

@@ -7,12 +7,12 @@ has any, is told of events every few hundred, as the live path does.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.dataset import Dataset, Ints, Past
+from consumers.dataset import Dataset, HeldBack, Ints, Past
 from consumers.methods import Floats, Make, Method, Prior, Question, Setting
 from model.ranking import ranks_of, recall_at
 
@@ -64,12 +64,15 @@ class Outcome:
     event : int64[n]
         Events scored, the same for every method.
     ranks, strict : float64[n]
-        With all that the user had before the event; without its events of the same instant.
+        With all that the user had before the event; without its events of the same instant or
+        day, neither as context nor as items that are left out of the ranking.
     round : int64[n]
     top : int64[n, K]
         Items it would have shown, -1 where there were fewer.
-    learn_s, score_s : float
-        Processor seconds.
+    learn_s : list of float
+        Processor seconds of each round.
+    score_s : float
+        Of answering.
     """
 
     event: Ints
@@ -77,8 +80,8 @@ class Outcome:
     strict: NDArray[np.float64]
     round: Ints
     top: Ints
-    learn_s: float = 0.0
-    score_s: float = 0.0
+    learn_s: list[float]
+    score_s: float
 
 
 @dataclass(slots=True)
@@ -116,16 +119,16 @@ def choose(data: Dataset, past: Past, entry: Entry, upto: int) -> Chosen:
     # Kinds that are not scored, and history, serve as questions here: they are events as well.
     event = np.arange(edge, upto)[_first(data)[edge:upto]]
     event = event[:: max(1, len(event) // VALID)]
-    best: Chosen | None = None
+    tried: list[Chosen] = []
     for setting in entry.settings:
         method = entry.make(setting, 0)
         method.learn(data, edge)
-        found = _tried(data, past, method, event, entry.priors)
-        at = int(np.argmax(found))
-        if best is None or best.recall is None or found[at] > best.recall:
-            best = Chosen(setting, entry.priors[at], found[at])
-    assert best is not None  # noqa: S101
-    return Chosen(best.setting, best.prior, best.recall, time.process_time() - begun)
+        for prior, recall in zip(
+            entry.priors, _tried(data, past, method, event, entry.priors), strict=True
+        ):
+            tried.append(Chosen(setting, prior, recall))
+    best = max(tried, key=lambda one: one.recall or 0.0)
+    return replace(best, cpu_s=time.process_time() - begun)
 
 
 def _first(data: Dataset) -> NDArray[np.bool_]:
@@ -161,22 +164,32 @@ def compete(
     *,
     marks: Ints,
     seed: int,
+    strict: HeldBack = "instant",
     said: Callable[[str], None],
 ) -> Outcome:
-    """Learn up to each mark, then score what comes before the next."""
+    """Learn up to each mark, then score what comes before the next.
+
+    Parameters
+    ----------
+    strict
+        What the strict ranks hold back.
+    """
     method, prior = entry.make(chosen.setting, seed), Prior(*chosen.prior)
-    parts, learn_s, begun = _Parts(), 0.0, time.process_time()
+    parts, learn_s, begun = _Parts(), list[float](), time.process_time()
     for number, (start, stop) in enumerate(
         zip(marks[:-1].tolist(), marks[1:].tolist(), strict=True)
     ):
         if entry.online or number == 0:
             before = time.process_time()
             method.learn(data, start)
-            learn_s += time.process_time() - before
+            learn_s.append(time.process_time() - before)
         for at in range(start, stop, CHUNK):
             end = min(at + CHUNK, stop)
             event = np.arange(at, end)[data.asked[at:end]]
-            _score(data, past, method, term=prior.scores(data, at), event=event, parts=parts)
+            answer = _Asked(data, past, event, prior.scores(data, at))
+            parts.event.append(event)
+            parts.plain.append(answer.ranks(method, "plain", parts.top))
+            parts.strict.append(answer.ranks(method, strict))
             parts.round.append(np.full(len(event), number))
         said(
             f"{entry.name}: round {number + 1} of {len(marks) - 1}, recall@20 "
@@ -189,23 +202,33 @@ def compete(
         np.concatenate(parts.round),
         np.concatenate(parts.top),
         learn_s,
-        time.process_time() - begun - learn_s,
+        time.process_time() - begun - sum(learn_s),
     )
 
 
-def _score(
-    data: Dataset, past: Past, method: Method, *, term: Floats, event: Ints, parts: _Parts
-) -> None:
-    seen, known, target = past.before(event), data.known[event], data.item[event]
-    parts.event.append(event)
-    for held_back, kept in (("plain", parts.plain), ("instant", parts.strict)):
-        scores = method.scores(Question(event, data.user[event], past, held_back)) + term
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Events, and what is added to every method's scores for them."""
+
+    data: Dataset
+    past: Past
+    event: Ints
+    term: Floats
+
+    def ranks(
+        self, method: Method, held_back: HeldBack, top: list[Ints] | None = None
+    ) -> NDArray[np.float64]:
+        """Rank of each event's item, float64[n]; the best items go to ``top``."""
+        event, data = self.event, self.data
+        known, target = data.known[event], data.item[event]
+        scores = method.scores(Question(event, data.user[event], self.past, held_back)) + self.term
         bar = scores[np.arange(len(event)), target].copy()
-        kept.append(ranks_of(scores, target, seen, known=known))
-        if held_back == "plain":
-            shown = target < known
-            scores[np.flatnonzero(shown), target[shown]] = bar[shown]
-            parts.top.append(_top(scores))
+        ranks = ranks_of(scores, target, self.past.before(event, held_back), known=known)
+        if top is not None:
+            shown = np.flatnonzero(target < known)
+            scores[shown, target[shown]] = bar[shown]
+            top.append(_top(scores))
+        return ranks
 
 
 def _top(scores: Floats) -> Ints:

@@ -1,13 +1,19 @@
 """Who takes part in a comparison, by name, and the settings that are tried for each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from consumers.contest import HALF_LIVES, WEIGHTS, Entry
 from consumers.errors import SettingsError
 from consumers.methods import Goat, Make, Nothing, Setting
 from model.config import ModelConfig
 
-NAMES = ("goat", "popularity", "itemknn", "ease", "ials", "bpr", "lightgcn")
+OURS: Mapping[str, Mapping[str, bool]] = {
+    "goat": {},
+    "goat-retrained": {"anew": True},
+    "goat-frozen-users": {"live": False},
+}
+"""Ours as it is served; learned from all events at each round; users as of the last round."""
+NAMES = (*OURS, "popularity", "itemknn", "ease", "ials", "bpr", "lightgcn")
 STATIC = "-static"
 """Behind a name: learned once, before the first round, and never again."""
 _PRIORS = tuple((w, h) for w in WEIGHTS for h in HALF_LIVES if w or h == HALF_LIVES[0])
@@ -32,11 +38,11 @@ def entries(names: Sequence[str], config: ModelConfig) -> list[Entry]:
 
 def _entry(name: str, base: str, config: ModelConfig) -> Entry:
     online = name == base
-    if base == "goat":
+    if base in OURS:
         prior = (config.popularity_weight, config.popularity_half_life)
 
         def ours(setting: Setting, seed: int) -> Goat:
-            return Goat(config, seed)
+            return Goat(config, seed, **OURS[base])
 
         return Entry(name, ours, priors=(prior,), online=online)
     if base == "popularity":

@@ -6,6 +6,7 @@ so that the items known before an event are the first ``known`` ones.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from stream.source import Source
 from stream.view import KIND_WEIGHTS
 
 Ints = NDArray[np.int64]
+HeldBack = Literal["plain", "instant", "day"]
+"""Nothing of a user's past, the events of the very same time, or those of the same day (UTC)."""
 SCORED_KINDS = (Kind.CLICK, Kind.LIKE, Kind.ADD_TO_CART, Kind.PURCHASE, Kind.AD_CLICK)
 _BATCH = 10_000
 _DAY_US = 86_400_000_000
@@ -196,8 +199,9 @@ class Past:
         self._place = np.empty(len(order), np.int64)
         self._place[order] = np.arange(len(order))
         counts = np.bincount(data.user, minlength=data.users)
-        self._start = np.concatenate([[0], np.cumsum(counts)])[data.user]
-        self._ends = {
+        self._user = data.user
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._ends: dict[HeldBack, Ints] = {
             "plain": self._place,
             "instant": self._since(data.user[order], data.time_us[order]),
             "day": self._since(data.user[order], data.time_us[order] // _DAY_US),
@@ -210,28 +214,37 @@ class Past:
         return np.maximum.accumulate(np.where(new, np.arange(len(user)), 0))[self._place]
 
     def context(
-        self, event: Ints, length: int, held_back: str = "plain"
+        self, event: Ints, length: int, held_back: HeldBack = "plain"
     ) -> tuple[NDArray[np.int32], Ints]:
         """Last items before each event, the most recent first, -1 for none, and their times.
 
         Parameters
         ----------
-        held_back : ``plain``, ``instant`` or ``day``
-            Also without the user's other events of the same instant, or of the same day (UTC).
+        held_back
+            What of the past is withheld.
 
         Returns
         -------
         int32[n, L], int64[n, L]
         """
-        at = self._ends[held_back][event][:, None] - np.arange(1, length + 1)
-        inside = at >= self._start[event][:, None]
+        return self._last(self._ends[held_back][event], self._starts[self._user[event]], length)
+
+    def asof(self, user: Ints, upto: int, length: int) -> tuple[NDArray[np.int32], Ints]:
+        """Last items of each user among the first ``upto`` events, as `context` gives them."""
+        known = np.bincount(self._user[:upto], minlength=len(self._starts) - 1)
+        start = self._starts[user]
+        return self._last(start + known[user], start, length)
+
+    def _last(self, end: Ints, start: Ints, length: int) -> tuple[NDArray[np.int32], Ints]:
+        at = end[:, None] - np.arange(1, length + 1)
+        inside = at >= start[:, None]
         at = np.where(inside, at, 0)
         items = np.where(inside, self.items[at], -1).astype(np.int32)
         return items, np.where(inside, self.time_us[at], 0)
 
-    def before(self, event: Ints, held_back: str = "plain") -> tuple[Ints, Ints]:
+    def before(self, event: Ints, held_back: HeldBack = "plain") -> tuple[Ints, Ints]:
         """All items before each event, as CSR (int64[n + 1], int64[m])."""
-        start = self._start[event]
+        start = self._starts[self._user[event]]
         count = self._ends[held_back][event] - start
         indptr = np.concatenate([[0], np.cumsum(count)])
         at = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], count)

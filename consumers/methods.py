@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.dataset import Dataset, Ints, Past
+from consumers.dataset import Dataset, HeldBack, Ints, Past
 from model.config import ModelConfig
 from model.fold_in import fold_in
 from model.popularity import Popularity
@@ -30,14 +30,14 @@ class Question:
     ----------
     event : int64[n]
     past : Past
-    held_back : str
+    held_back
         See `Past.context`.
     """
 
     event: Ints
     user: Ints
     past: Past
-    held_back: str = "plain"
+    held_back: HeldBack = "plain"
 
 
 class Method(Protocol):
@@ -70,39 +70,52 @@ class Nothing:
 
 
 class Goat:
-    """Ours: a fine-tune on what is new and a replay of what is not; users folded in live."""
+    """Ours: a fine-tune on what is new and a replay of what is not; users folded in live.
 
-    def __init__(self, config: ModelConfig, seed: int) -> None:
+    Parameters
+    ----------
+    config : ModelConfig
+    seed : int
+        Of the first round; the others' follow from it.
+    anew : bool
+        Learn from all events at each round, as if there had been none before.
+    live : bool
+        Users follow their events; otherwise they are as of the last round.
+    """
+
+    def __init__(
+        self, config: ModelConfig, seed: int, *, anew: bool = False, live: bool = True
+    ) -> None:
         self.config = config
-        self._seed = seed
-        self._state: ModelState | None = None
-        self._rounds = 0
-        self._size = 0
+        self.state: ModelState | None = None
+        self._seed, self._anew, self._live = seed, anew, live
+        self._rounds = self._upto = self._size = 0
 
     def learn(self, data: Dataset, upto: int) -> None:
         tuned = finetune(
             data.upto(upto),
             features=data.text_upto(upto),
-            previous=self._state,
+            previous=self.state,
             config=self.config,
             seed=self._seed + 1_000 * self._rounds,
             threads=1,
+            anew=self._anew,
         )
-        self._state, self._size = tuned.state, data.items
+        self.state, self._upto, self._size = tuned.state, upto, data.items
         self._rounds += 1
 
     def scores(self, question: Question) -> Floats:
-        state = self._learned
-        context = question.past.context(question.event, state.recency.length, question.held_back)
-        users = fold_in(state.items, state.recency, *context)
-        scores = np.zeros((len(users), self._size), np.float32)
-        scores[:, : len(state.items)] = users @ state.items.T
+        scores = np.zeros((len(question.event), self._size), np.float32)
+        state = self.state
+        if state is not None:
+            past, length = question.past, state.recency.length
+            if self._live:
+                histories = past.context(question.event, length, question.held_back)
+            else:
+                histories = past.asof(question.user, self._upto, length)
+            users = fold_in(state.items, state.recency, *histories)
+            scores[:, : len(state.items)] = users @ state.items.T
         return scores
-
-    @property
-    def _learned(self) -> ModelState:
-        assert self._state is not None, "learn first"  # noqa: S101
-        return self._state
 
 
 class Prior:

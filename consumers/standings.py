@@ -85,7 +85,8 @@ def figures(data: Dataset, standing: Standing, slices: Slices) -> dict[str, obje
             recall_at(ranks[number == r], K) if (number == r).any() else None
             for r in range(int(number.max(initial=-1)) + 1)
         ],
-        "cpu_s": float(np.mean([o.learn_s for o in standing.outcomes])),
+        "cpu_s": float(np.mean([sum(o.learn_s) for o in standing.outcomes])),
+        "cpu_s_by_round": np.mean([o.learn_s for o in standing.outcomes], axis=0).tolist(),
         "score_cpu_s": float(np.mean([o.score_s for o in standing.outcomes])),
         "tune_cpu_s": standing.chosen.cpu_s,
         "setting": dict(standing.chosen.setting),

@@ -15,10 +15,11 @@ from consumers.contest import Chosen, Entry, choose, compete, rounds
 from consumers.contestants import NAMES, entries
 from consumers.dataset import Dataset, Past, dataset
 from consumers.errors import SettingsError
-from consumers.methods import Floats, Method, Nothing, Question, Setting
+from consumers.methods import Floats, Goat, Method, Nothing, Question, Setting
 from consumers.standings import Slices, over_seeds, over_users
 from model.config import ModelConfig
 from model.ranking import recall_at
+from model.trainer import finetune
 
 
 def arrays(*rows: tuple[int, int, int]) -> Dataset:
@@ -49,6 +50,8 @@ def test_the_past_of_an_event_with_and_without_its_instant_and_its_day() -> None
     indptr, had = past.before(np.array([1, 3, 5]), "instant")
     assert (indptr.tolist(), had.tolist()) == ([0, 0, 1, 4], [5, 5, 6, 7])
     assert past.before(np.array([3]))[1].tolist() == [5, 6]
+    assert past.asof(np.array([0, 1]), 3, 2)[0].tolist() == [[6, 5], [0, -1]]
+    assert past.asof(np.array([0, 1]), 0, 1)[0].tolist() == [[-1], [-1]]
 
 
 def test_only_the_first_of_its_item_is_asked_and_items_are_known_once_they_appear() -> None:
@@ -56,6 +59,33 @@ def test_only_the_first_of_its_item_is_asked_and_items_are_known_once_they_appea
     assert data.asked.tolist() == [True, True, False, True]
     assert data.known.tolist() == [0, 1, 2, 2]
     assert (data.vocabulary(1), data.vocabulary(4), data.upto(1).items) == (1, 2, 1)
+
+
+def test_ours_follows_its_users_or_not_and_goes_on_or_begins_anew() -> None:
+    data, upto = planted(users=100), 600
+    config = ModelConfig(dim=8, half_lives=(2.0,), first_epochs=1, epochs=1)
+    event = np.arange(800, 820)
+    past = Past(data)
+    question = Question(event, data.user[event], past)
+
+    def learned(**how: bool) -> Goat:
+        method = Goat(config, 3, **how)
+        assert not method.scores(question).any()
+        method.learn(data, upto)
+        return method
+
+    live, frozen, anew = learned(), learned(live=False), learned(anew=True)
+    at = Question(np.arange(upto, upto + 100), data.user[upto : upto + 100], past)
+    np.testing.assert_array_equal(live.scores(at), frozen.scores(at))  # nothing has happened
+    assert (live.scores(question) != frozen.scores(question)).any()
+    for method in (live, anew):
+        method.learn(data, 1000)
+    assert live.state is not None
+    assert anew.state is not None
+    alone = finetune(data.upto(1000), config=config, seed=1_003, threads=1).state
+    gram = anew.state.items @ anew.state.items.T
+    np.testing.assert_allclose(gram, alone.items @ alone.items.T, atol=1e-4)
+    assert np.abs(live.state.items @ live.state.items.T - gram).max() > 0.01
 
 
 class _Walks:
@@ -114,10 +144,11 @@ def test_the_best_method_has_recall_one_and_learns_at_each_mark(
 def test_strict_knows_nothing_of_the_same_instant() -> None:
     rows = [(u, (u + s) % 8, 10 * u) for u in range(8) for s in range(4)]
     data = arrays(*rows)
+    past = Past(data)
     entry = Entry("best", lambda *_: _Walks(8))
     outcome = compete(
         data,
-        Past(data),
+        past,
         entry,
         Chosen({}, (0.0, 1.0)),
         marks=np.array([16, 32]),
@@ -128,6 +159,11 @@ def test_strict_knows_nothing_of_the_same_instant() -> None:
     assert follows.sum() == 11  # of 12: item 7 was not known yet
     assert (outcome.ranks[follows] == 1.0).all()
     assert (outcome.strict[follows] > 1.0).all()
+    had = past.before(outcome.event[follows][:1])[1]
+    freed = past.before(outcome.event[follows][:1], "instant")[1]
+    assert (len(had), len(freed)) == (1, 0)  # nor is it left out of the ranking
+    ties = 1 + (data.known[outcome.event[follows]] - 1) / 2
+    np.testing.assert_array_equal(outcome.strict[follows], ties)
 
 
 def test_a_setting_is_chosen_on_what_came_before_and_only_there() -> None:
