@@ -125,7 +125,7 @@ class Bilinear:
         return self.row[:, None] + self.column[None, :] - self.factor * inner
 
     def exponent(self, left: Tensor, right: Tensor, epsilon: float) -> Tensor:
-        # Both vectors ride in the GEMM as two more dimensions: no pass over the matrix of their own.
+        # Both vectors ride in the GEMM as two more dimensions, without a pass of their own.
         kind = self.left.dtype
         alpha = (left - self.row.double() / epsilon).to(kind)[:, None]
         beta = (right - self.column.double() / epsilon).to(kind)[:, None]

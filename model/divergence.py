@@ -147,8 +147,8 @@ def exact(problem: Problem) -> Tensor:
 
     if not problem.balanced:
         raise TransportFailed("the exact plan is that of a balanced problem")
-    masses = (t.cpu().numpy() for t in (problem.a, problem.b))
-    plan: Tensor = torch.from_numpy(ot.emd(*masses, problem.cost.dense().double().cpu().numpy()))
+    a, b, cost = (t.double().cpu().numpy() for t in (problem.a, problem.b, problem.cost.dense()))
+    plan: Tensor = torch.from_numpy(ot.emd(a, b, cost))
     return plan
 
 
