@@ -18,6 +18,8 @@ from model.costs import TILE, Cost, tiles
 
 ABSORB = 20.0
 """Largest |log scaling| that stays outside the kernel."""
+_RUN = 512
+"""Terms that are summed in float32 before they go on in float64."""
 _FLOOR = {torch.float32: 1e-28, torch.float64: 1e-280}
 """A sum below this may have lost terms to underflow."""
 
@@ -111,7 +113,15 @@ class Absorbed:
         self.builds += 1
 
     def _product(self, kernel: Tensor, mass: Tensor, away: Tensor) -> Tensor:
-        return (kernel @ (mass * away.exp()).to(kernel.dtype)).double()
+        weights = (mass * away.exp()).to(kernel.dtype)
+        if kernel.dtype == torch.float64:
+            return kernel @ weights
+        # A long float32 sum alone would keep the marginals 2e-6 from fitting.
+        total = torch.zeros(len(kernel), dtype=torch.float64, device=kernel.device)
+        for start in range(0, len(weights), _RUN):
+            run = slice(start, start + _RUN)
+            total += kernel[:, run] @ weights[run]
+        return total
 
     def _usable(self, away: Tensor, sums: Tensor) -> bool:
         low, high = torch.aminmax(sums)
