@@ -15,6 +15,8 @@ from model.costs import Cost
 from model.sinkhorn import Dual, Solved, Terms
 
 _HALVINGS = 8
+_DAMP = 0.1
+"""Levenberg's share of the masses, times the error, on the Hessian's diagonal."""
 _MARGIN = 1e-12
 """Added to the Hessian's diagonal, relative to it: what rounding may have taken away."""
 
@@ -39,7 +41,7 @@ def newton(cost: Cost, dual: Dual, psi: Tensor, terms: Terms) -> Solved:
         if error <= terms.tolerance or done >= terms.limit:
             return Solved(phi, psi, done, error, terms.contraction)
         done += 1
-        step = _direction(plan, dual, columns)
+        step = _direction(plan, dual, columns, error)
         psi, phi, plan = _climb(scaled, dual, log_b, (psi, phi, plan), step)
 
 
@@ -70,11 +72,12 @@ def _climb(
     return exact, *_plan(scaled, dual, log_b, exact)
 
 
-def _direction(plan: Tensor, dual: Dual, columns: Tensor) -> Tensor | None:
+def _direction(plan: Tensor, dual: Dual, columns: Tensor, error: float) -> Tensor | None:
     curvature = torch.diag(columns) - plan.T @ (plan / dual.a[:, None])
     # A constant added to ψ changes nothing: the null space is filled, and the step kept out of it.
     curvature += dual.b[:, None] * dual.b[None, :]
-    curvature.diagonal().mul_(1.0 + _MARGIN)
+    # Far from the solution the quadratic model is trusted less; this vanishes with the error.
+    curvature.diagonal().mul_(1.0 + _MARGIN).add_(_DAMP * error * dual.b)
     factor, info = torch.linalg.cholesky_ex(curvature)
     if int(info) != 0:
         return None

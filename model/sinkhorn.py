@@ -210,7 +210,8 @@ def _mixed(sums: Sums, dual: Dual, psi: Tensor, terms: Terms, done: int) -> Solv
             return Solved(phi, psi, done, error, terms.contraction)
         done += 1
         image = -second * columns
-        if error > _WORSE * best and images:
+        # NaN compares as false: a mixture that overflowed is given up too.
+        if images and not error <= _WORSE * best:
             images, residuals, best, psi = [], [], math.inf, kept
             continue
         best, kept = (error, image) if error < best else (best, kept)
