@@ -1,8 +1,8 @@
 """What is kept of a coupling, so that the next, slightly different problem is nearly solved.
 
 Potentials are kept relative to the product measure with their ids. Who left is dropped; who came
-gets a potential by the c-transform against those that stayed and a few sweeps restricted to the
-newcomers; all are rescaled with the cost. A start that is worth nothing is not used, and the
+gets a potential that is neutral in the double-centred cost, then a few c-transforms restricted to
+the newcomers; all are rescaled with the cost. A start that is worth nothing is not used, and the
 reason is told.
 
 References
@@ -35,8 +35,10 @@ HOLD = 0.1
 """ε is held while the one that the cost asks for is within this share of it."""
 SURVIVORS = 0.25
 """Fewer than this share of the points known on either side: nothing to go on from."""
-STALE = 1.0
-"""First marginal error, of at most 2, from which on the start is compared with none."""
+STALE = 0.9
+"""Share of the mass that a first half-step may move; more, and the start is not used."""
+_SAMPLE = 256
+"""Rows that are looked at for what is only an estimate."""
 _ARRAYS = ("source_ids", "target_ids", "source", "target", "source_mass", "target_mass")
 _BEFORE = ("source_before", "target_before")
 _SCALARS = ("epsilon", "spread", "contraction", "error")
@@ -255,15 +257,18 @@ def keep(
 def _placed(
     problem: Problem, phi: Tensor, psi: Tensor, rows: Tensor, columns: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give newcomers their potentials: against those who stayed first, then against all."""
+    """Give newcomers what is neutral in the double-centred cost, then sweep over them alone.
+
+    A c-transform against those who stayed puts them far off where newcomers belong together.
+    """
     cost, epsilon = problem.cost, problem.epsilon
     log_a, log_b = problem.a.log(), problem.b.log()
     if len(columns):
-        known = torch.ones(len(phi), dtype=torch.bool, device=phi.device)
-        known[rows] = False
-        stayed = log_a.masked_fill(~known, -torch.inf) - problem.a[known].sum().log()
-        narrow = cost.take(slice(None), columns).transposed()
-        psi[columns] = -soft_rows(narrow, stayed + phi, epsilon)
+        few = slice(0, None, max(1, len(phi) // _SAMPLE))
+        level = cost.take(few, slice(None)).dense().double().mean(0) / epsilon
+        known = torch.ones(len(psi), dtype=torch.bool, device=psi.device)
+        known[columns] = False
+        psi[columns] = level[columns] + (psi - level)[known].mean()
     for _ in range(SWEEPS):
         if len(rows):
             phi[rows] = -soft_rows(cost.take(rows, slice(None)), log_b + psi, epsilon)
@@ -274,15 +279,15 @@ def _placed(
 
 
 def _stale(problem: Problem, phi: Tensor, psi: Tensor) -> str | None:
-    """Compare the start with none, on at most 256 rows: what a first half-step would move."""
+    """Compare the start with none, on some of the rows: what a first half-step would move."""
     if not bool(torch.isfinite(phi).all() & torch.isfinite(psi).all()):
         return None  # the solver refuses it, loudly
-    step = max(1, len(phi) // 256)
+    step = max(1, len(phi) // _SAMPLE)
     few = slice(0, None, step)
     sums = Streamed(problem.cost.take(few, slice(None)), problem.a[few], problem.b, problem.epsilon)
     off = float((problem.a[few] * torch.expm1(phi[few] + sums.rows(psi)).abs().clamp_max(1)).sum())
     off /= float(problem.a[few].sum())
-    return f"stale: a first half-step moves {off:.2f} of the mass" if off > STALE * 0.9 else None
+    return f"stale: a first half-step moves {off:.2f} of the mass" if off > STALE else None
 
 
 def _matched(ids: Ids, known: Ids) -> tuple[NDArray[np.bool_], Ids]:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.costs import cosine, squared_l2
+from model.costs import Bilinear, Given, cosine, squared_l2
 from model.couplings import HOLD, Ids, WarmStart, begin, held_epsilon, keep, resume
 from model.errors import InvalidInput, VersionCorrupt
 from model.transport import Start, by_kernel, pose, solve
@@ -26,12 +26,13 @@ class Stream:
         self.made = torch.Generator().manual_seed(seed)
         self.rng = np.random.default_rng(seed)
         self.x = self.normal(POOL)
-        self.y = self.x + self.normal(POOL)
+        self.y = self.x + 0.5 * self.normal(POOL)
         self.ids = np.arange(n)
         self.drift, self.churn = drift, churn
 
     def normal(self, n: int) -> Tensor:
-        return torch.randn(n, 16, generator=self.made, dtype=torch.float64)
+        scale = torch.arange(1, 65, dtype=torch.float64) ** -0.5
+        return scale * torch.randn(n, 64, generator=self.made, dtype=torch.float64)
 
     def step(self) -> None:
         self.x = self.x + self.drift * self.normal(POOL)
@@ -41,7 +42,7 @@ class Stream:
         stay = self.rng.permutation(self.ids)[leave:]
         self.ids = np.concatenate([stay, self.rng.permutation(absent)[:leave]])
 
-    def cost(self, ids: Ids | None = None) -> object:
+    def cost(self, ids: Ids | None = None) -> Bilinear:
         at = torch.from_numpy(self.ids if ids is None else ids)
         return cosine(self.x[at], self.y[at])
 
@@ -96,28 +97,31 @@ def test_potentials_follow_their_points_in_any_order() -> None:
     assert start.contraction == warm.contraction
 
 
+def dearer(stream: Stream) -> Given:
+    """The cost with a price of its own on each target."""
+    price = 5 * torch.sin(torch.from_numpy(stream.ids).double())
+    return Given(stream.cost().dense() + price)
+
+
 def test_newcomers_get_what_fits_those_who_stayed() -> None:
     # Fails when newcomers are left at zero, or get no restricted sweep.
-    stream, warm = kept()
+    stream, _ = kept()
+    warm = resume(dearer(stream), None, **both(stream.ids), solver=by_kernel).kept
     stream.drift, stream.churn = 0.0, 0.2
     stream.step()
-    problem = pose(stream.cost(), epsilon=warm.epsilon)
+    # A column may be dear to everybody: neutral is relative to that.
+    problem = pose(dearer(stream), epsilon=warm.epsilon)
     start, _ = begin(problem, warm, stream.ids, stream.ids)
     assert start is not None
     new = ~np.isin(stream.ids, warm.source_ids)
     assert new.sum() == 12
-    placed = solve(problem, start, limit=0, solver=by_kernel)
+    placed, cold = (solve(problem, s, limit=0, solver=by_kernel) for s in (start, None))
     zeroed = Start(start.source.clone(), start.target.clone())
     zeroed.source[torch.from_numpy(new)] = 0
     zeroed.target[torch.from_numpy(new)] = 0
     bare = solve(problem, zeroed, limit=0, solver=by_kernel)
-    cold = solve(problem, limit=0, solver=by_kernel)
-    assert placed.marginal_error < 0.7 * bare.marginal_error
+    assert placed.marginal_error < 0.5 * bare.marginal_error
     assert placed.marginal_error < 0.5 * cold.marginal_error
-    # A newcomer's row fits exactly at the potentials given, but for the last sweep of the columns.
-    plan = solve(problem, solver=by_kernel, tolerance=1e-9)
-    near = (start.source - plan.source)[torch.from_numpy(new)]
-    assert float(near.std()) < 0.3 * float(plan.source.std())
 
 
 def test_a_start_follows_the_unit_of_the_cost() -> None:
@@ -168,10 +172,10 @@ def test_ids_have_to_be_one_a_point() -> None:
 
 def test_potentials_say_where_the_space_has_moved() -> None:
     stream, warm = kept()
-    stream.x[stream.ids[:3]] += 2 * stream.normal(3)
+    stream.x[stream.ids[:3]] = -stream.x[stream.ids[:3]]
     met = resume(stream.cost(), warm, **both(stream.ids), solver=by_kernel)
     moved, _ = met.kept.moved()
-    assert set(np.argsort(-moved)[:3]) == {0, 1, 2}
+    assert np.median(moved[:3]) > 3 * np.median(moved[3:])
 
 
 def test_two_hundred_rounds_never_worse_than_cold_and_five_times_cheaper() -> None:
