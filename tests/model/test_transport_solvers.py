@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import transport
+from model import newton, transport
 from model.costs import Cost, Given, cosine, l2, squared_l2, tiles
 from model.dimensions import carry, dimension_cost
 from model.errors import TransportFailed
@@ -280,3 +280,24 @@ def test_dimensions_that_were_shuffled_are_carried_at_their_full_length() -> Non
     found = solve(pose(dimension_cost(z, z[:, order]), sharpness=0.1), tolerance=1e-9)
     torch.testing.assert_close(carry(z, found), z[:, order], rtol=0, atol=0.05)
     assert float(carry(z, found).norm() / z.norm()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_newton_falls_back_on_a_half_step_where_no_step_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = pose(squared_l2(*points(60, 50)))
+    expected = solve(problem, solver=by_kernel, tolerance=1e-9)
+    for broken in (lambda *_: None, lambda *_: torch.full((50,), 1e3).double() * torch.randn(50)):
+        monkeypatch.setattr(newton, "_direction", broken)
+        found = solve(problem, solver=by_newton, tolerance=1e-9)
+        assert found.converged
+        assert found.iterations > 10
+        torch.testing.assert_close(found.plan(), expected.plan(), rtol=0, atol=1e-8)
+
+
+def test_a_plan_of_certainties_has_no_newton_step() -> None:
+    # Every column is nobody's but one row's: the curvature is singular beyond the constants.
+    far = 1e3 * torch.arange(6, dtype=torch.float64)[:, None]
+    found = solve(pose(squared_l2(far, far.flip(0)), epsilon=1.0), solver=by_newton)
+    assert found.converged
+    torch.testing.assert_close(found.plan(), torch.eye(6).double().flip(0) / 6)
