@@ -8,13 +8,14 @@ are (cost, divergence) and how sharply they match (perplexity).
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from model.data import unit_rows
-from model.transport import Coupling, Floats, Potentials, solve
+from model.costs import cosine
+from model.couplings import WarmStart, resume
+from model.divergence import self_value
+from model.transport import SMOOTH, by_kernel, pose, solve
 
-SHARPNESS = 0.5
-"""ε in standard deviations of the double-centred cost."""
 TOLERANCE = 1e-6
 LIMIT = 1000
 
@@ -38,7 +39,9 @@ class Alignment:
     perplexity : float
         Texts that an item is spread over.
     warm : bool
-        Whether potentials of an earlier fine-tune were there to start from.
+        Whether it started from the potentials of an earlier fine-tune.
+    cold_because : str or None
+        Why they were not used.
     iterations, cold_iterations : int
         From those potentials, and for the same problem from nothing.
     marginal_error : float
@@ -58,6 +61,7 @@ class Alignment:
     divergence: float
     perplexity: float
     warm: bool
+    cold_because: str | None
     iterations: int
     cold_iterations: int
     marginal_error: float
@@ -68,9 +72,9 @@ def align(
     own: NDArray[np.float32],
     text: NDArray[np.float32],
     usable: NDArray[np.bool_],
-    start: Potentials | None,
+    start: WarmStart | None,
     sample: int,
-) -> tuple[Alignment, Potentials] | None:
+) -> tuple[Alignment, WarmStart] | None:
     """Couple the two spaces on the items that are in both.
 
     Parameters
@@ -79,7 +83,7 @@ def align(
         Vectors of every item in either space; lengths do not matter.
     usable : bool[I]
         Items with events and text.
-    start : Potentials
+    start : WarmStart
         Of the last fine-tune.
     sample : int
         Items at most.
@@ -96,25 +100,34 @@ def align(
     ids = paired_sample(usable, sample)
     if len(ids) < 2:
         return None
-    left, right = unit_rows(own[ids]).astype(np.float64), unit_rows(text[ids]).astype(np.float64)
-    cost = _distance(left, right)
-    cold = _solve(cost, ids, None)
-    solved = cold if start is None else _solve(cost, ids, start)
-    epsilon = solved.potentials.epsilon
-    blur = (_blur(left, epsilon) + _blur(right, epsilon)) / 2.0
+    left, right = (torch.from_numpy(t[ids]).double() for t in (own, text))
+    cost = cosine(left, right)
+    found = resume(
+        cost,
+        start,
+        source_ids=ids,
+        target_ids=ids,
+        sharpness=SMOOTH,
+        tolerance=TOLERANCE,
+        limit=LIMIT,
+        solver=by_kernel,
+    )
+    solved = found.coupling
+    cold = solve(solved.problem, tolerance=TOLERANCE, limit=LIMIT, solver=by_kernel)
     evidence = Alignment(
         pairs=len(ids),
         cost=solved.cost,
-        paired_cost=float(np.diag(cost).mean()),
-        divergence=solved.dual - blur,
+        paired_cost=float(cost.dense().diagonal().mean()),
+        divergence=solved.dual - _blur(left, right, solved.problem.epsilon),
         perplexity=solved.perplexity,
-        warm=start is not None,
+        warm=found.cold_because is None,
+        cold_because=found.cold_because,
         iterations=solved.iterations,
         cold_iterations=cold.iterations,
         marginal_error=solved.marginal_error,
         converged=solved.converged,
     )
-    return evidence, solved.potentials
+    return evidence, found.kept
 
 
 def paired_sample(usable: NDArray[np.bool_], sample: int) -> NDArray[np.int64]:
@@ -129,23 +142,7 @@ def paired_sample(usable: NDArray[np.bool_], sample: int) -> NDArray[np.int64]:
     return np.sort(ids[np.argsort(place, kind="stable")[:sample]])
 
 
-def _distance(left: Floats, right: Floats) -> Floats:
-    distance: Floats = 1.0 - left @ right.T
-    return distance
-
-
-def _solve(cost: Floats, ids: NDArray[np.int64], start: Potentials | None) -> Coupling:
-    return solve(
-        cost,
-        sharpness=SHARPNESS,
-        start=start,
-        source_ids=ids,
-        target_ids=ids,
-        tolerance=TOLERANCE,
-        limit=LIMIT,
-    )
-
-
-def _blur(cloud: Floats, epsilon: float) -> float:
-    """What it costs at this ε to carry a cloud to itself; 0 without regularisation."""
-    return solve(_distance(cloud, cloud), epsilon=epsilon, tolerance=TOLERANCE, limit=LIMIT).dual
+def _blur(left: torch.Tensor, right: torch.Tensor, epsilon: float) -> float:
+    """What it costs at this ε to carry the clouds to themselves; 0 without regularisation."""
+    clouds = (pose(cosine(cloud, cloud), epsilon=epsilon) for cloud in (left, right))
+    return sum(self_value(cloud, tolerance=TOLERANCE, limit=LIMIT) for cloud in clouds) / 2.0

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from model.couplings import WarmStart
 from model.errors import InvalidInput
 from model.recency import Recency
-from model.transport import Potentials
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -34,7 +34,7 @@ class ModelState:
         Adam's count of steps.
     trained_upto : int
         Every event with a smaller sequence has been learned from or could have been replayed.
-    potentials : Potentials or None
+    potentials : WarmStart or None
         Where the next transport between the ID and text spaces starts.
     """
 
@@ -45,7 +45,7 @@ class ModelState:
     trained_upto: int
     moments: Arrays = field(default_factory=dict[str, NDArray[np.float32]])
     steps: int = 0
-    potentials: Potentials | None = None
+    potentials: WarmStart | None = None
 
     def __post_init__(self) -> None:
         size, dim = self.items.shape

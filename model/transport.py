@@ -1,302 +1,338 @@
-"""Balanced entropic optimal transport between two samples, from a cold or a warm start.
+"""Entropic optimal transport between two samples, from a cold or a warm start.
 
-The plan P_ij = a_i·b_j·exp((f_i + g_j − C_ij)/ε) has the marginals a and b, of mass 1. The
+The plan P_ij = a_i·b_j·exp((f_i + g_j − C_ij)/ε) minimises <P, C> + ε·KL(P | ab) over plans with
+marginals a and b, or, unbalanced, with ρ₁·KL(P1 | a) + ρ₂·KL(Pᵀ1 | b) in place of that bond. The
 potentials f and g are kept against the product measure, so that a change of n does not shift
-them. Solved in absorbed-kernel form: one exponential at the potentials at hand, then
-matrix-vector products, absorbed into the potentials before they could overflow.
+them. Tensors, on the device and in the dtype of the cost; potentials in float64.
 
 References
 ----------
 Cuturi: Sinkhorn Distances, NeurIPS 2013.
-Schmitzer: Stabilized Sparse Scaling Algorithms for Entropy Regularized Transport, 2019.
+Chizat, Peyré, Schmitzer, Vialard: Scaling algorithms for unbalanced transport problems, 2018.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
 
+from model.costs import TILE, Cost, tiles
 from model.errors import TransportFailed
+from model.kernels import Absorbed, Streamed
+from model.newton import newton
+from model.sinkhorn import Dual, Solved, Terms, iterate
 
-Floats = NDArray[np.float64]
+SHARP, SMOOTH = 0.25, 0.5
+"""ε in standard deviations of the double-centred cost."""
+DENSE_ENTRIES = 1 << 28
+"""Above so many entries (1 GiB in float32) the kernel is recomputed, never stored."""
+NEWTON_SIDE = 1000
+_BALANCED = (math.inf, math.inf)
 
-_ABSORB = 20.0
-"""Largest |log scaling| that stays outside the potentials."""
-_TINY = 1e-300
 
-
-@dataclass(frozen=True, slots=True)
-class Potentials:
-    """Dual potentials of a solved problem, from which a later one starts.
+@dataclass(frozen=True)
+class Problem:
+    """What is to be coupled; `pose` checks and completes it.
 
     Attributes
     ----------
-    source_ids, target_ids : int64[n], int64[m]
-        What the rows and columns were, so that they are found again after others came or left.
-    source, target : float64[n], float64[m]
-        f and g, in units of the cost; gauge: the mean of g is 0.
+    cost : Cost
+        n x m.
+    a, b : float64[n], float64[m]
+        Masses, positive; of sum 1 when balanced.
     epsilon : float
-        Regularisation they were solved at, in units of the cost.
-    spread : float
-        Standard deviation of the double-centred cost.
+        In units of the cost.
+    relaxation : (float, float)
+        ρ of sources and targets, in units of the cost: infinite binds a marginal, 0 frees it.
     """
 
-    source_ids: NDArray[np.int64]
-    target_ids: NDArray[np.int64]
-    source: Floats
-    target: Floats
+    cost: Cost
+    a: Tensor
+    b: Tensor
     epsilon: float
-    spread: float
+    relaxation: tuple[float, float] = _BALANCED
+
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of the double-centred cost, in units of the cost."""
+        return self.cost.spread()
+
+    @property
+    def balanced(self) -> bool:
+        """Whether both marginals are bound."""
+        return self.relaxation == _BALANCED
+
+    @property
+    def dual(self) -> Dual:
+        """The optimality conditions."""
+        return Dual(self.a, self.b, self.epsilon, self.relaxation)
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """Where a solver begins: f and g in units of the cost, and the contraction η once seen."""
+
+    source: Tensor
+    target: Tensor
+    contraction: float = 0.0
+
+
+@dataclass(frozen=True)
 class Coupling:
-    """A solved problem and the evidence for it.
+    """A solved problem and the evidence for it. The plan is applied block by block, not stored.
 
     Attributes
     ----------
-    plan : float64[n, m]
-    cost : float
-        <P, C>.
-    dual : float
-        <a, f> + <b, g>, at the solution <P, C> + ε·KL(P | ab): the problem's value.
+    problem : Problem
+    source, target : float64[n], float64[m]
+        f and g, in units of the cost; gauge when balanced: the mean of g is 0.
     iterations : int
-        Pairs of half-steps taken.
+        Pairs of half-steps after the opening one, or Newton steps.
     marginal_error : float
-        L1 distance of the plan's marginals from a and b, summed.
+        L1 distance of the marginals from a and b, summed; unbalanced, the mass that a further
+        half-step on either side would move. Measured on the kernel that was iterated on.
     converged : bool
-        Whether the error reached the tolerance that was asked for.
-    perplexity : float
-        exp of the mean entropy of the rows: how many targets a source is spread over.
+        Whether that reached the tolerance asked for.
+    contraction : float
+        η of a plain pair of half-steps; 0 when it was not seen.
     """
 
-    potentials: Potentials
-    plan: Floats
-    cost: float
-    dual: float
+    problem: Problem
+    source: Tensor
+    target: Tensor
     iterations: int
     marginal_error: float
     converged: bool
-    perplexity: float
+    contraction: float
+
+    @property
+    def potentials(self) -> Start:
+        """To start a like problem from."""
+        return Start(self.source, self.target, self.contraction)
+
+    @property
+    def dual(self) -> float:
+        """Value of the dual, at the solution <P, C> + ε·KL(P | ab) (+ the relaxation's terms)."""
+        p, (rho, sigma) = self.problem, self.problem.relaxation
+        value = _conjugate(p.a, self.source, rho) + _conjugate(p.b, self.target, sigma)
+        if p.balanced:
+            return value
+        return value - p.epsilon * (float(self.row_mass.sum()) - float(p.a.sum() * p.b.sum()))
+
+    @cached_property
+    def row_mass(self) -> Tensor:
+        """P1, float64[n]."""
+        p = self.problem
+        sums = Streamed(p.cost, p.a, p.b, p.epsilon).rows(self.target / p.epsilon)
+        return p.a * (self.source / p.epsilon + sums).exp()
+
+    @cached_property
+    def cost(self) -> float:
+        """<P, C>; one pass over the blocks."""
+        total = 0.0
+        for at, to in tiles(*self.problem.cost.shape):
+            block = self.problem.cost.take(at, to)
+            total += float((self.block(at, to) * block.dense()).sum(dtype=torch.float64))
+        return total
+
+    @cached_property
+    def perplexity(self) -> float:
+        """exp of the mean entropy of the rows: how many targets a source is spread over."""
+        p = self.problem
+        rows, columns = self.row_mass, self.column_mass
+        inside = float(rows @ self.source + columns @ self.target) - self.cost
+        entropy = -inside / p.epsilon - float(columns @ p.b.log())
+        entropy -= float(rows @ (p.a / rows.clamp_min(1e-300)).log())
+        return math.exp(entropy / float(rows.sum()))
+
+    @cached_property
+    def column_mass(self) -> Tensor:
+        """Pᵀ1, float64[m]."""
+        p = self.problem
+        sums = Streamed(p.cost, p.a, p.b, p.epsilon).columns(self.source / p.epsilon)
+        return p.b * (self.target / p.epsilon + sums).exp()
+
+    def apply(self, values: Tensor) -> Tensor:
+        """P·V, [n, k] of V [m, k], in the dtype of V."""
+        out = torch.zeros(
+            len(self.source), values.shape[1], dtype=values.dtype, device=values.device
+        )
+        for at, to in tiles(*self.problem.cost.shape):
+            out[at] += self.block(at, to).to(values.dtype) @ values[to]
+        return out
+
+    def apply_transposed(self, values: Tensor) -> Tensor:
+        """Pᵀ·U, [m, k] of U [n, k], in the dtype of U."""
+        out = torch.zeros(
+            len(self.target), values.shape[1], dtype=values.dtype, device=values.device
+        )
+        for at, to in tiles(*self.problem.cost.shape):
+            out[to] += self.block(at, to).to(values.dtype).T @ values[at]
+        return out
+
+    def barycentric(self, values: Tensor) -> Tensor:
+        """Each source's mean of the targets' V under its row of the plan, [n, k]."""
+        return self.apply(values) / self.row_mass.to(values.dtype)[:, None]
+
+    def plan(self) -> Tensor:
+        """P itself, [n, m] in the cost's dtype: for problems that fit."""
+        n, m = self.problem.cost.shape
+        return self.block(slice(0, n), slice(0, m))
+
+    def block(self, at: slice, to: slice) -> Tensor:
+        """Rows ``at`` and columns ``to`` of P, in the cost's dtype."""
+        p = self.problem
+        left = p.a[at].log() + self.source[at] / p.epsilon
+        right = p.b[to].log() + self.target[to] / p.epsilon
+        return p.cost.take(at, to).exponent(left, right, p.epsilon).exp_()
 
 
-@dataclass(frozen=True, slots=True)
-class _Problem:
-    cost: Floats
-    a: Floats
-    b: Floats
-    source_ids: NDArray[np.int64]
-    target_ids: NDArray[np.int64]
-    epsilon: float
-    tolerance: float
+Solver = Callable[[Problem, Tensor, Tensor, Terms], Solved]
+"""(problem, φ, ψ, terms) → where it ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Solved:
-    f: Floats
-    g: Floats
-    plan: Floats
-    iterations: int
-    error: float
-
-
-def spread(cost: Floats) -> float:
-    """Return the standard deviation of the double-centred cost, what couplings depend on.
-
-    Adding a constant to a row or a column of the cost changes no plan; what is left after both
-    means are removed is the scale that ε has to be measured against.
-    """
-    centred = cost - cost.mean(0, keepdims=True) - cost.mean(1, keepdims=True) + cost.mean()
-    # What is left of a cost without interaction is rounding error.
-    rounding = 1e-12 * float(np.abs(cost).max())
-    deviation = float(centred.std())
-    return deviation if deviation > rounding else 0.0
-
-
-def solve(
-    cost: Floats,
+def pose(
+    cost: Cost,
     *,
-    sharpness: float = 0.25,
+    sharpness: float = SHARP,
     epsilon: float | None = None,
-    start: Potentials | None = None,
-    source_ids: NDArray[np.int64] | None = None,
-    target_ids: NDArray[np.int64] | None = None,
-    source_mass: Floats | None = None,
-    target_mass: Floats | None = None,
-    tolerance: float = 1e-6,
-    limit: int = 2000,
-) -> Coupling:
-    """Couple two samples.
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    relaxation: tuple[float, float] = _BALANCED,
+) -> Problem:
+    """Check and complete a problem.
 
     Parameters
     ----------
-    cost : float64[n, m]
     sharpness : float
         ε in standard deviations of the double-centred cost; 0.25 is sharp, 0.5 smooth.
     epsilon : float
         ε in units of the cost, in place of `sharpness`.
-    start : Potentials
-        Of an earlier problem. Rows and columns are matched by id; newcomers get theirs by the
-        c-transform against those that stayed; all are rescaled with the cost.
-    source_ids, target_ids : int64[n], int64[m]
-        Unique; 0, 1, .. by default.
-    source_mass, target_mass : float64[n], float64[m]
-        a and b, positive, of sum 1; uniform by default.
-    tolerance : float
-        Marginal error to reach.
-    limit : int
-        Iterations at most.
+    a, b : [n], [m]
+        Masses; uniform of sum 1 by default.
 
     Raises
     ------
     TransportFailed
-        The cost, ε or the start are not finite, or masses and ids do not fit the cost.
+        The cost or ε is not finite, ρ is negative, or masses do not fit the cost.
     """
-    rows, columns = cost.shape if cost.ndim == 2 else (0, 0)
-    _check(cost, sharpness if epsilon is None else epsilon, start)
-    scale = spread(cost) if rows and columns else 0.0
-    problem = _Problem(
-        cost=cost,
-        a=_mass(source_mass, rows, "source"),
-        b=_mass(target_mass, columns, "target"),
-        source_ids=_ids(source_ids, rows, "source"),
-        target_ids=_ids(target_ids, columns, "target"),
-        epsilon=_epsilon(sharpness, scale, cost) if epsilon is None else epsilon,
-        tolerance=tolerance,
-    )
-    solved = _iterate(problem, *_warm(problem, start, scale), limit)
-    gauge = float(solved.g.mean())
-    return Coupling(
-        potentials=Potentials(
-            source_ids=problem.source_ids,
-            target_ids=problem.target_ids,
-            source=solved.f + gauge,
-            target=solved.g - gauge,
-            epsilon=problem.epsilon,
-            spread=scale,
-        ),
-        plan=solved.plan,
-        cost=float((solved.plan * cost).sum()),
-        dual=float(problem.a @ solved.f + problem.b @ solved.g),
-        iterations=solved.iterations,
-        marginal_error=solved.error,
-        converged=solved.error <= tolerance,
-        perplexity=_perplexity(solved.plan, problem.a),
-    )
-
-
-def _iterate(problem: _Problem, f: Floats, g: Floats, limit: int) -> _Solved:
-    """Alternate the two half-steps until the marginals fit."""
-    a, b, epsilon = problem.a, problem.b, problem.epsilon
-    # A row-wise c-transform first: no kernel entry can then overflow, whatever the start.
-    f = _transform(problem.cost, g, b, epsilon)
-    kernel = _kernel(problem, f, g)
-    u, v = np.ones_like(a), np.ones_like(b)
-    error = _error(kernel, a * u, b * v, problem)
-    iterations = 0
-    while error > problem.tolerance and iterations < limit:
-        before = u
-        v = 1.0 / np.maximum((a * u) @ kernel, _TINY)
-        u = 1.0 / np.maximum(kernel @ (b * v), _TINY)
-        iterations += 1
-        if max(np.abs(np.log(u)).max(), np.abs(np.log(v)).max()) > _ABSORB:
-            # The same two half-steps by c-transforms, which cannot underflow as u and v may have.
-            g = _transform(problem.cost.T, f + epsilon * np.log(before), a, epsilon)
-            f = _transform(problem.cost, g, b, epsilon)
-            kernel = _kernel(problem, f, g)
-            u, v = np.ones_like(a), np.ones_like(b)
-        error = _error(kernel, a * u, b * v, problem)
-    plan = (a * u)[:, None] * kernel * (b * v)[None, :]
-    return _Solved(f + epsilon * np.log(u), g + epsilon * np.log(v), plan, iterations, error)
-
-
-def _warm(problem: _Problem, start: Potentials | None, scale: float) -> tuple[Floats, Floats]:
-    """Place the start's potentials on this problem's rows and columns."""
-    f, g = np.zeros(len(problem.a)), np.zeros(len(problem.b))
-    if start is None or start.spread <= 0 or scale <= 0:
-        return f, g
-    ratio = scale / start.spread
-    stay_f, from_f = _matched(problem.source_ids, start.source_ids)
-    stay_g, from_g = _matched(problem.target_ids, start.target_ids)
-    if not stay_f.any():
-        return f, g
-    f[stay_f] = start.source[from_f] * ratio
-    g[stay_g] = start.target[from_g] * ratio
-    if not stay_g.all():
-        kept = problem.a[stay_f] / problem.a[stay_f].sum()
-        across = problem.cost[np.ix_(stay_f, ~stay_g)].T
-        g[~stay_g] = _transform(across, f[stay_f], kept, problem.epsilon)
-    return f, g
-
-
-def _matched(
-    ids: NDArray[np.int64], known: NDArray[np.int64]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which ids are known, and where."""
-    order = np.argsort(known, kind="stable")
-    at = np.searchsorted(known, ids, sorter=order)
-    place = order[np.minimum(at, len(known) - 1)] if len(known) else np.zeros(len(ids), np.int64)
-    stay = known[place] == ids if len(known) else np.zeros(len(ids), np.bool_)
-    return stay, place[stay]
-
-
-def _transform(cost: Floats, g: Floats, b: Floats, epsilon: float) -> Floats:
-    """Soft c-transform −ε·log Σ_j b_j·exp((g_j − C_ij)/ε), float64[n]."""
-    exponent = (g[None, :] - cost) / epsilon
-    top = exponent.max(1)
-    transformed: Floats = -epsilon * (np.log(np.exp(exponent - top[:, None]) @ b) + top)
-    return transformed
-
-
-def _kernel(problem: _Problem, f: Floats, g: Floats) -> Floats:
-    kernel: Floats = np.exp((f[:, None] + g[None, :] - problem.cost) / problem.epsilon)
-    return kernel
-
-
-def _error(kernel: Floats, au: Floats, bv: Floats, problem: _Problem) -> float:
-    rows = au * (kernel @ bv) - problem.a
-    columns = bv * (au @ kernel) - problem.b
-    return float(np.abs(rows).sum() + np.abs(columns).sum())
-
-
-def _perplexity(plan: Floats, a: Floats) -> float:
-    share = plan / a[:, None]
-    logs = np.log(np.maximum(share, _TINY))
-    return float(np.exp(-(a[:, None] * share * logs).sum()))
-
-
-def _epsilon(sharpness: float, scale: float, cost: Floats) -> float:
-    """ε of a cost; one without interaction has the product plan at any ε."""
-    return sharpness * scale if scale > 0 else max(1.0, 1e-12 * float(np.abs(cost).max()))
-
-
-def _check(cost: Floats, epsilon: float, start: Potentials | None) -> None:
-    if not np.isfinite(cost).all():
+    if len(cost.sample.shape) != 2 or not all(cost.shape):
+        raise TransportFailed("the cost must be a matrix [n, m] with n, m >= 1")
+    if not bool(torch.isfinite(cost.sample).all()):
         raise TransportFailed("the cost holds NaN or infinity")
-    if not (np.isfinite(epsilon) and epsilon > 0):
-        raise TransportFailed(f"sharpness and epsilon must be positive numbers, got {epsilon}")
-    if start is None:
-        return
-    for name, potential in (("source", start.source), ("target", start.target)):
-        if not np.isfinite(potential).all():
+    wanted = sharpness if epsilon is None else epsilon
+    if not (math.isfinite(wanted) and wanted > 0):
+        raise TransportFailed(f"sharpness and epsilon must be positive numbers, got {wanted}")
+    if not all(rho >= 0 for rho in relaxation):
+        raise TransportFailed(f"a relaxation is a weight >= 0, got {relaxation}")
+    bound = relaxation == _BALANCED
+    masses = (_mass(a, cost, 0, "source", bound), _mass(b, cost, 1, "target", bound))
+    if epsilon is not None:
+        return Problem(cost, *masses, epsilon, relaxation)
+    spread = cost.spread()
+    # A cost without interaction has the product plan at any ε; one that leaves f/ε its digits.
+    scale = spread * sharpness if spread > 0 else max(1.0, 1e-6 * float(cost.sample.abs().max()))
+    posed = Problem(cost, *masses, scale, relaxation)
+    posed.__dict__["spread"] = spread
+    return posed
+
+
+def solve(
+    problem: Problem,
+    start: Start | None = None,
+    *,
+    tolerance: float = 1e-6,
+    limit: int = 2000,
+    solver: Solver | None = None,
+) -> Coupling:
+    """Couple the two sides.
+
+    Parameters
+    ----------
+    start : Start
+        Of this problem or one like it; from zero without.
+    tolerance : float
+        Marginal error to reach.
+    limit : int
+        Iterations at most.
+    solver : Solver
+        `by_newton`, `by_kernel` or `by_stream`; by default what `choose` says.
+
+    Raises
+    ------
+    TransportFailed
+        The start is not finite or not of this shape.
+    """
+    n, m = problem.cost.shape
+    begin = start or Start(torch.zeros(n), torch.zeros(m))
+    for name, potential, size in (("source", begin.source, n), ("target", begin.target, m)):
+        if potential.shape != (size,):
+            raise TransportFailed(f"{len(potential)} {name} potentials for {size} points")
+        if not bool(torch.isfinite(potential).all()):
             raise TransportFailed(
                 f"the {name} potentials to start from hold NaN or infinity: start without them"
             )
+    device = problem.cost.sample.device
+    phi, psi = (t.to(device).double() / problem.epsilon for t in (begin.source, begin.target))
+    terms = Terms(tolerance, limit, begin.contraction)
+    found = (solver or choose(problem))(problem, phi, psi, terms)
+    gauge = float(found.psi.mean()) if problem.balanced else 0.0
+    return Coupling(
+        problem=problem,
+        source=(found.phi + gauge) * problem.epsilon,
+        target=(found.psi - gauge) * problem.epsilon,
+        iterations=found.iterations,
+        marginal_error=found.error,
+        converged=found.error <= tolerance,
+        contraction=found.contraction,
+    )
 
 
-def _mass(given: Floats | None, n: int, side: str) -> Floats:
-    if n == 0:
-        raise TransportFailed("the cost must be a matrix [n, m] with n, m >= 1")
+def choose(problem: Problem) -> Solver:
+    """Newton for small balanced problems on a CPU, the stored kernel, or none where it is large."""
+    n, m = problem.cost.shape
+    on_cpu = problem.cost.sample.device.type == "cpu"
+    if problem.balanced and on_cpu and max(n, m) <= NEWTON_SIDE:
+        return by_newton
+    return by_kernel if n * m <= DENSE_ENTRIES else by_stream
+
+
+def by_newton(problem: Problem, phi: Tensor, psi: Tensor, terms: Terms) -> Solved:
+    """Dense Newton on the semi-dual, in float64; balanced problems only."""
+    if not problem.balanced:
+        raise TransportFailed("Newton's semi-dual is that of a balanced problem")
+    return newton(problem.cost, problem.dual, psi, terms)
+
+
+def by_kernel(problem: Problem, phi: Tensor, psi: Tensor, terms: Terms) -> Solved:
+    """Over-relaxed Sinkhorn on one absorbed kernel."""
+    exact = Streamed(problem.cost, problem.a, problem.b, problem.epsilon)
+    sums = Absorbed(exact, phi if bool(phi.any() | psi.any()) else None, psi)
+    return iterate(sums, problem.dual, psi, terms)
+
+
+def by_stream(problem: Problem, phi: Tensor, psi: Tensor, terms: Terms) -> Solved:
+    """Over-relaxed Sinkhorn on the fly: never more than a tile of the cost."""
+    sums = Streamed(problem.cost, problem.a, problem.b, problem.epsilon, TILE)
+    return iterate(sums, problem.dual, psi, terms)
+
+
+def _conjugate(mass: Tensor, potential: Tensor, rho: float) -> float:
+    """−ρ·<mass, exp(−potential/ρ) − 1>; <mass, potential> where the marginal is bound."""
+    if rho == math.inf:
+        return float(mass @ potential)
+    return -rho * float(mass @ torch.expm1(-potential / rho)) if rho else 0.0
+
+
+def _mass(given: Tensor | None, cost: Cost, side: int, name: str, bound: bool) -> Tensor:
+    n, device = cost.shape[side], cost.sample.device
     if given is None:
-        return np.full(n, 1.0 / n)
-    if given.shape != (n,) or not (given > 0).all() or abs(float(given.sum()) - 1.0) > 1e-6:
-        raise TransportFailed(f"{side} mass must be {n} positive numbers of sum 1")
-    shares: Floats = given / given.sum()
-    return shares
-
-
-def _ids(given: NDArray[np.int64] | None, n: int, side: str) -> NDArray[np.int64]:
-    ids = np.arange(n, dtype=np.int64) if given is None else given
-    if ids.shape != (n,) or len(np.unique(ids)) != n:
-        raise TransportFailed(f"{side} ids must be {n} different numbers")
-    return ids
+        return torch.full((n,), 1.0 / n, dtype=torch.float64, device=device)
+    mass = given.to(device).double()
+    fits = mass.shape == (n,) and bool((mass > 0).all()) and bool(torch.isfinite(mass).all())
+    if not fits or (bound and abs(float(mass.sum()) - 1.0) > 1e-6):
+        raise TransportFailed(f"{name} mass must be {n} positive numbers of sum 1")
+    return mass / mass.sum() if bound else mass

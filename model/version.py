@@ -15,10 +15,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from model.couplings import WarmStart
 from model.errors import InvalidInput, VersionCorrupt
 from model.recency import Recency
 from model.state import ModelState
-from model.transport import Potentials
 
 FORMAT = 2
 _TENSORS = "state.safetensors"
@@ -131,12 +131,7 @@ def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
     out |= {f"parameter/{name}": array for name, array in state.parameters.items()}
     out |= {f"moment/{name}": array for name, array in state.moments.items()}
     if state.potentials is not None:
-        kept = state.potentials
-        out["transport/source_ids"] = kept.source_ids
-        out["transport/target_ids"] = kept.target_ids
-        out["transport/source"] = kept.source
-        out["transport/target"] = kept.target
-        out["transport/scales"] = np.array([kept.epsilon, kept.spread])
+        out |= {f"transport/{name}": array for name, array in state.potentials.arrays().items()}
     return {name: np.ascontiguousarray(array) for name, array in out.items()}
 
 
@@ -145,17 +140,6 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
         return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
     solved: dict[str, NDArray[Any]] = dict(under("transport/"))
-    potentials = None
-    if solved:
-        epsilon, spread = (float(x) for x in solved["scales"])
-        potentials = Potentials(
-            source_ids=solved["source_ids"],
-            target_ids=solved["target_ids"],
-            source=solved["source"],
-            target=solved["target"],
-            epsilon=epsilon,
-            spread=spread,
-        )
     return ModelState(
         items=arrays["items"],
         recency=Recency(arrays["recency/position"], arrays["recency/gap"]),
@@ -164,7 +148,7 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
         moments=under("moment/"),
         steps=steps,
         trained_upto=trained_upto,
-        potentials=potentials,
+        potentials=WarmStart.from_arrays(solved) if solved else None,
     )
 
 

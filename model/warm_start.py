@@ -8,13 +8,13 @@ from torch import Tensor
 from model.alignment import Alignment, align
 from model.cold import place
 from model.config import ModelConfig
+from model.couplings import WarmStart
 from model.data import Interactions, TextFeatures
 from model.encoder import Encoder
 from model.propagation import propagate
 from model.recency import GAPS, Recency
 from model.rotation import Turn, measure, rotation, turned
 from model.state import Arrays, ModelState
-from model.transport import Potentials
 
 
 def begin(
@@ -164,7 +164,7 @@ def _coupled(
     learned: NDArray[np.bool_],
     previous: ModelState | None,
     config: ModelConfig,
-) -> tuple[Alignment | None, Potentials | None]:
+) -> tuple[Alignment | None, WarmStart | None]:
     start = None if previous is None else previous.potentials
     if features is None:
         return None, start

@@ -1,16 +1,21 @@
 """Transport by mathematics, and against POT."""
 
 import warnings
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from model import transport
+from model import kernels, transport
+from model.costs import Given
+from model.couplings import WarmStart, begin, keep, resume
 from model.data import unit_rows
-from model.errors import TransportFailed
-from model.transport import Potentials, solve, spread
+from model.errors import InvalidInput, TransportFailed
+from model.transport import Coupling, Start, by_kernel, pose
 
 with warnings.catch_warnings():
     # A docstring of POT's holds an escape that compiles with a warning.
@@ -18,6 +23,40 @@ with warnings.catch_warnings():
     import ot
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A coupling as arrays, and what is kept of it."""
+
+    coupling: Coupling
+    potentials: WarmStart
+    plan: Floats
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.coupling, name)
+
+
+def solve(
+    cost: Floats,
+    *,
+    start: WarmStart | None = None,
+    source_ids: NDArray[np.int64] | None = None,
+    target_ids: NDArray[np.int64] | None = None,
+    source_mass: Floats | None = None,
+    target_mass: Floats | None = None,
+    tolerance: float = 1e-6,
+    limit: int = 2000,
+    **scale: Any,
+) -> Answer:
+    """Sinkhorn on the stored kernel in float64."""
+    a, b = (None if t is None else torch.from_numpy(t) for t in (source_mass, target_mass))
+    problem = pose(Given(torch.from_numpy(cost)), a=a, b=b, **scale)
+    rows = np.arange(cost.shape[0]) if source_ids is None else source_ids
+    columns = np.arange(cost.shape[1]) if target_ids is None else target_ids
+    place, _ = begin(problem, start, rows, columns)
+    found = transport.solve(problem, place, tolerance=tolerance, limit=limit, solver=by_kernel)
+    return Answer(found, keep(found, rows, columns), found.plan().numpy())
 
 
 def clouds(n: int, seed: int = 0, noise: float = 1.0) -> Floats:
@@ -48,7 +87,9 @@ def test_the_plan_is_that_of_pot(sharpness: float) -> None:
         cost, sharpness=sharpness, source_mass=a, target_mass=b, tolerance=1e-11, limit=50_000
     )
     assert ours.converged
-    assert ours.potentials.epsilon == pytest.approx(sharpness * spread(cost))
+    assert ours.potentials.epsilon == pytest.approx(
+        sharpness * Given(torch.from_numpy(cost)).spread()
+    )
     theirs = ot.sinkhorn(
         a,
         b,
@@ -104,19 +145,14 @@ def test_far_potentials_are_absorbed_before_they_overflow(monkeypatch: pytest.Mo
     cost = clouds(40)
     start = solve(cost).potentials
     rng = np.random.default_rng(0)
-    lost = Potentials(
-        start.source_ids,
-        start.target_ids,
-        start.source,
-        rng.standard_normal(40) * 30,
-        start.epsilon,
-        start.spread,
-    )
-    ours = solve(cost, start=lost, tolerance=1e-9)
+    lost = Start(torch.from_numpy(start.source), torch.from_numpy(rng.standard_normal(40) * 30))
+    problem = pose(Given(torch.from_numpy(cost)))
+    ours = transport.solve(problem, lost, tolerance=1e-9, solver=by_kernel)
     assert ours.converged
-    np.testing.assert_allclose(ours.plan, solve(cost, tolerance=1e-9).plan, atol=1e-9)
-    monkeypatch.setattr(transport, "_ABSORB", 0.01)
-    np.testing.assert_allclose(solve(cost, tolerance=1e-9).plan, ours.plan, atol=1e-9)
+    expected = solve(cost, tolerance=1e-9).plan
+    np.testing.assert_allclose(ours.plan().numpy(), expected, atol=1e-9)
+    monkeypatch.setattr(kernels, "ABSORB", 0.01)
+    np.testing.assert_allclose(solve(cost, tolerance=1e-9).plan, expected, atol=1e-9)
 
 
 def test_a_restart_from_its_own_solution_takes_no_iteration() -> None:
@@ -158,7 +194,9 @@ def test_a_start_of_others_is_a_cold_start() -> None:
     ids = np.arange(100, 150)
     met = solve(cost, start=start, source_ids=ids, target_ids=ids)
     assert met.iterations == solve(cost).iterations
-    nobody = Potentials(ids[:0], ids[:0], np.zeros(0), np.zeros(0), 1.0, 1.0)
+    none = np.zeros(0)
+    empty = dict.fromkeys(("source", "target", "source_mass", "target_mass"), none)
+    nobody = replace(start, source_ids=ids[:0], target_ids=ids[:0], **empty)
     assert solve(cost, start=nobody).iterations == solve(cost).iterations
 
 
@@ -177,7 +215,6 @@ def test_a_cost_that_prefers_nothing_gives_the_product() -> None:
         (np.zeros(3), {}, "matrix"),
         (np.zeros((2, 2)), {"source_mass": np.array([0.5, 0.4])}, "source mass"),
         (np.zeros((2, 2)), {"target_mass": np.array([1.0, 0.0])}, "target mass"),
-        (np.zeros((2, 2)), {"source_ids": np.array([1, 1])}, "source ids"),
         (np.zeros((2, 2)), {"sharpness": 0.0}, "positive"),
     ],
 )
@@ -186,3 +223,8 @@ def test_problems_without_an_answer_are_refused(
 ) -> None:
     with pytest.raises(TransportFailed, match=said):
         solve(cost, **rest)  # type: ignore[arg-type]
+
+
+def test_ids_that_are_not_one_a_point_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="source ids"):
+        resume(Given(torch.zeros(2, 2)), None, source_ids=np.array([1, 1]), target_ids=np.arange(2))
