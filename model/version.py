@@ -20,7 +20,7 @@ from model.errors import InvalidInput, VersionCorrupt
 from model.recency import Recency
 from model.state import ModelState
 
-FORMAT = 2
+FORMAT = 3
 _TENSORS = "state.safetensors"
 _ITEMS = "items.json"
 _META = "version.json"
