@@ -113,7 +113,11 @@ def align(
         solver=by_kernel,
     )
     solved = found.coupling
-    cold = solve(solved.problem, tolerance=TOLERANCE, limit=LIMIT, solver=by_kernel)
+    cold = (
+        solved
+        if found.cold_because is not None
+        else solve(solved.problem, tolerance=TOLERANCE, limit=LIMIT, solver=by_kernel)
+    )
     evidence = Alignment(
         pairs=len(ids),
         cost=solved.cost,
