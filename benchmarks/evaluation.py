@@ -23,8 +23,7 @@ from typing import Any, cast
 import numpy as np
 from films import films
 
-from consumers.comparison import Protocol, load, result
-from consumers.comparison_page import page
+from consumers.comparison import Protocol, load, result, write
 from consumers.contestants import NAMES
 from consumers.dataset import Dataset
 from consumers.inputs import Inputs
@@ -82,10 +81,7 @@ def main() -> None:
         protocol = Protocol(names, 0.55, 10, None, given.seeds)
     config = ModelConfig.model_validate_json(given.config)
     values = result(data, config, given.seed, protocol, lambda line: print(line, file=sys.stderr))
-    if given.json is not None:
-        given.json.write_text(json.dumps(values, indent=1))
-    if given.html is not None:
-        given.html.write_text(page(f"{given.data}: methods compared", values), encoding="utf-8")
+    write(given.data, values, json_file=given.json, html_file=given.html)
     methods = cast(dict[str, dict[str, Any]], values["methods"])
     print(json.dumps({"data": given.data, **summary(methods), **values}))
 

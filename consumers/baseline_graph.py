@@ -8,7 +8,6 @@ References
 He et al.: LightGCN, SIGIR 2020.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch.nn import functional
 
 from consumers.dataset import Dataset, Ints
 from consumers.methods import Floats, Question, Setting
+from model.propagation import csr
 
 FACTORS = 64
 LAYERS = 2
@@ -73,16 +73,8 @@ def adjacency(user: Ints, item: Ints, users: int, items: int) -> Tensor:
     degree = np.maximum(np.bincount(rows, minlength=users + items), 1).astype(np.float32)
     weight = 1.0 / np.sqrt(degree[rows] * degree[columns])
     order = np.lexsort((columns, rows))
-    pointers = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=users + items))])
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Sparse CSR tensor support", category=UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(pointers.astype(np.int64)),
-            torch.from_numpy(columns[order].astype(np.int64)),
-            torch.from_numpy(weight[order].astype(np.float32)),
-            size=(users + items, users + items),
-            check_invariants=False,  # holds by construction; to say nothing warns
-        )
+    size = users + items
+    return csr(rows[order], columns[order], weight[order].astype(np.float64), (size, size))
 
 
 class _Hop(torch.autograd.Function):

@@ -14,12 +14,13 @@ from rich.table import Table
 
 from consumers import wiring
 from consumers.comparison_page import page
-from consumers.contest import K, choose, compete, rounds
+from consumers.contest import choose, compete, rounds
 from consumers.contestants import entries
 from consumers.dataset import Dataset, HeldBack, Past, read
 from consumers.errors import SettingsError
 from consumers.inputs import Inputs
 from consumers.report import write_json
+from consumers.scores import K
 from consumers.settings import Settings
 from consumers.standings import Slices, Standing, figures
 from consumers.texts import Texts
@@ -27,7 +28,7 @@ from model.config import ModelConfig
 from stream.clock import SystemClock
 from stream.codec import Codec, Limits
 from stream.graph import Graph
-from stream.ordering import Orderer, OrderingConfig
+from stream.ordering import Orderer
 
 VERSIONED = ("goatstream", "implicit", "numpy", "scipy", "torch")
 
@@ -69,15 +70,22 @@ def compare(
     entries(protocol.methods, model)  # refused before anything is read
     data = load(settings, inputs)
     values = result(data, model, settings.seed, protocol, said.print)
+    name = inputs.events.name if inputs.events is not None else "simulated events"
+    write(name, values, json_file=json_file, html_file=html_file)
+    if not quiet:
+        Console().print(table(cast(Mapping[str, Mapping[str, Any]], values["methods"])))
+    return 0
+
+
+def write(
+    name: str, values: Mapping[str, object], *, json_file: Path | None, html_file: Path | None
+) -> None:
+    """Write the figures where asked, as JSON and as a page."""
     if json_file is not None:
         write_json(json_file, values)
     if html_file is not None:
         html_file.parent.mkdir(parents=True, exist_ok=True)
-        name = inputs.events.name if inputs.events is not None else "simulated events"
         html_file.write_text(page(f"{name}: methods compared", values), encoding="utf-8")
-    if not quiet:
-        Console().print(table(cast(Mapping[str, Mapping[str, Any]], values["methods"])))
-    return 0
 
 
 def load(settings: Settings, inputs: Inputs) -> Dataset:
@@ -91,7 +99,7 @@ def load(settings: Settings, inputs: Inputs) -> Dataset:
     return read(
         source,
         Codec(Limits(vector_dims=dims), clock),
-        Orderer(OrderingConfig(lateness_us=int(settings.lateness_s * 1e6))),
+        Orderer(wiring.ordering_of(settings)),
         texts=Texts(graph.catalog, embedder),
         graph=graph,
         limit=inputs.limit,

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.dataset import Dataset, HeldBack, Ints, Past
+from consumers.dataset import Dataset, HeldBack, Ints, Past, firsts
 from consumers.methods import Floats, Make, Method, Prior, Question, Setting
+from consumers.scores import K
 from model.ranking import ranks_of, recall_at
 
-K = 20
 CHUNK = 500
 """Events between two refreshes of popularity, and rows of scores held at a time."""
 WEIGHTS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)
-HALF_LIVES = (1_000.0, 3_000.0, 10_000.0, 30_000.0)
 VALID = 2_000
 """Events that a setting is chosen on, at most."""
 
@@ -33,6 +32,7 @@ class Entry:
     ----------
     settings : tried on the validation events when there are several
     priors : (weight, half-life) of the popularity added to its scores, likewise
+    floor : count that popularity gives every item
     seeded : whether the seed matters
     online : learns again each round; otherwise only in the first
     """
@@ -43,6 +43,7 @@ class Entry:
     priors: Sequence[tuple[float, float]] = ((0.0, 1.0),)
     seeded: bool = True
     online: bool = True
+    floor: float = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +118,18 @@ def choose(data: Dataset, past: Past, entry: Entry, upto: int) -> Chosen:
     begun = time.process_time()
     edge = upto - max(upto // 10, 1)
     # Kinds that are not scored, and history, serve as questions here: they are events as well.
-    event = np.arange(edge, upto)[_first(data)[edge:upto]]
+    event = np.arange(edge, upto)[firsts(data.user, data.item, data.items)[edge:upto]]
     event = event[:: max(1, len(event) // VALID)]
     tried: list[Chosen] = []
     for setting in entry.settings:
         method = entry.make(setting, 0)
         method.learn(data, edge)
         for prior, recall in zip(
-            entry.priors, _tried(data, past, method, event, entry.priors), strict=True
+            entry.priors, _tried(data, past, method, event, entry), strict=True
         ):
             tried.append(Chosen(setting, prior, recall))
     best = max(tried, key=lambda one: one.recall or 0.0)
     return replace(best, cpu_s=time.process_time() - begun)
-
-
-def _first(data: Dataset) -> NDArray[np.bool_]:
-    first = np.zeros(len(data), np.bool_)
-    first[np.unique(data.user * data.items + data.item, return_index=True)[1]] = True
-    return first
 
 
 def _tried(
@@ -142,16 +137,16 @@ def _tried(
     past: Past,
     method: Method,
     event: Ints,
-    priors: Sequence[tuple[float, float]],
+    entry: Entry,
 ) -> list[float]:
-    hits: list[list[float]] = [[] for _ in priors]
-    terms = [Prior(*prior) for prior in priors]
+    hits: list[list[float]] = [[] for _ in entry.priors]
+    terms = [Prior(*prior, entry.floor) for prior in entry.priors]
     for start in range(0, len(event), CHUNK):
         part = event[start : start + CHUNK]
-        scores = method.scores(Question(part, data.user[part], past))
+        scores, seen = method.scores(Question(part, data.user[part], past)), past.before(part)
         for term, found in zip(terms, hits, strict=True):
             added = scores + term.scores(data, int(part[0]))
-            ranks = ranks_of(added, data.item[part], past.before(part), known=data.known[part])
+            ranks = ranks_of(added, data.item[part], seen, known=data.known[part])
             found.extend((ranks <= K).tolist())
     return [float(np.mean(found)) if found else 0.0 for found in hits]
 
@@ -174,7 +169,7 @@ def compete(
     strict
         What the strict ranks hold back.
     """
-    method, prior = entry.make(chosen.setting, seed), Prior(*chosen.prior)
+    method, prior = entry.make(chosen.setting, seed), Prior(*chosen.prior, entry.floor)
     parts, learn_s, begun = _Parts(), list[float](), time.process_time()
     for number, (start, stop) in enumerate(
         zip(marks[:-1].tolist(), marks[1:].tolist(), strict=True)

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from consumers.contest import HALF_LIVES, WEIGHTS, Entry
+from consumers.contest import WEIGHTS, Entry
 from consumers.errors import SettingsError
 from consumers.methods import Goat, Make, Nothing, Setting
+from consumers.scores import BASELINE_HALF_LIVES
 from model.config import ModelConfig
 
 OURS: Mapping[str, Mapping[str, bool]] = {
@@ -16,7 +17,9 @@ OURS: Mapping[str, Mapping[str, bool]] = {
 NAMES = (*OURS, "popularity", "itemknn", "ease", "ials", "bpr", "lightgcn")
 STATIC = "-static"
 """Behind a name: learned once, before the first round, and never again."""
-_PRIORS = tuple((w, h) for w in WEIGHTS for h in HALF_LIVES if w or h == HALF_LIVES[0])
+_PRIORS = tuple(
+    (w, h) for w in WEIGHTS for h in BASELINE_HALF_LIVES if w or h == BASELINE_HALF_LIVES[0]
+)
 
 
 def entries(names: Sequence[str], config: ModelConfig) -> list[Entry]:
@@ -44,9 +47,9 @@ def _entry(name: str, base: str, config: ModelConfig) -> Entry:
         def ours(setting: Setting, seed: int) -> Goat:
             return Goat(config, seed, **OURS[base])
 
-        return Entry(name, ours, priors=(prior,), online=online)
+        return Entry(name, ours, priors=(prior,), online=online, floor=config.popularity_floor)
     if base == "popularity":
-        alone = tuple((1.0, h) for h in HALF_LIVES)
+        alone = tuple((1.0, h) for h in BASELINE_HALF_LIVES)
 
         def nobody(setting: Setting, seed: int) -> Nothing:
             return Nothing()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.features import text_features
+from consumers.scores import SCORED_KINDS
 from consumers.texts import Texts
 from model.data import Interactions, TextFeatures, interactions
 from stream.batch import Kind
@@ -24,7 +25,6 @@ from stream.view import KIND_WEIGHTS
 Ints = NDArray[np.int64]
 HeldBack = Literal["plain", "instant", "day"]
 """Nothing of a user's past, the events of the very same time, or those of the same day (UTC)."""
-SCORED_KINDS = (Kind.CLICK, Kind.LIKE, Kind.ADD_TO_CART, Kind.PURCHASE, Kind.AD_CLICK)
 _BATCH = 10_000
 _DAY_US = 86_400_000_000
 
@@ -108,8 +108,7 @@ def dataset(
         By default an item is known from its first event on.
     """
     size = max(items or 0, int(item.max()) + 1 if len(item) else 0)
-    first = np.zeros(len(item), np.bool_)
-    first[np.unique(user * max(size, 1) + item, return_index=True)[1]] = True
+    first = firsts(user, item, size)
     appeared = np.concatenate([[0], np.maximum.accumulate(item + 1)])[:-1]
     return Dataset(
         user=user,
@@ -123,6 +122,13 @@ def dataset(
         items=size,
         text=text,
     )
+
+
+def firsts(user: Ints, item: Ints, items: int) -> NDArray[np.bool_]:
+    """Which events are their user's first of their item, bool[E]."""
+    first = np.zeros(len(item), np.bool_)
+    first[np.unique(user * max(items, 1) + item, return_index=True)[1]] = True
+    return first
 
 
 def read(

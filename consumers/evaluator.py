@@ -13,17 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.live import LiveModel
-from consumers.scores import K, Lately, Score
+from consumers.scores import BASELINE_HALF_LIVES, SCORED_KINDS, K, Lately, Score
 from model.popularity import Popularity
 from model.ranking import mid_ranks
 from stream.batch import Kind
 from stream.graph import Applied, Graph
 from stream.histories import Recent
 
-SCORED_KINDS = (Kind.CLICK, Kind.LIKE, Kind.ADD_TO_CART, Kind.PURCHASE, Kind.AD_CLICK)
 _NOBODY = np.empty(0, np.int32)
 FLOOR = 1e-6  # count of an item without events: below every other, tied among themselves
-BASELINE_HALF_LIVES = (1_000.0, 3_000.0, 10_000.0, 30_000.0)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,7 @@
 """Methods of recommendation under one interface: ours, and popularity. Others: `baselines`.
 
-A method learns from the first events of a `Dataset`, then gives vectors of the users as of
-later events and of the items; their dot product is its score.
+A method learns from the first events of a `Dataset`, then scores all items for the users of
+later events, from what they had before each.
 """
 
 from collections.abc import Callable, Mapping
@@ -130,7 +130,7 @@ class Prior:
         Count added to every item.
     """
 
-    def __init__(self, weight: float, half_life: float, floor: float = 0.5) -> None:
+    def __init__(self, weight: float, half_life: float, floor: float) -> None:
         self.weight = weight
         self._counts = Popularity(half_life, floor)
         self._told = 0

@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 from river import stats, utils
 
 from model.ranking import discounted_gains, hits, reciprocal
+from stream.batch import Kind
 
 K = 20
+SCORED_KINDS = (Kind.CLICK, Kind.LIKE, Kind.ADD_TO_CART, Kind.PURCHASE, Kind.AD_CLICK)
+BASELINE_HALF_LIVES = (1_000.0, 3_000.0, 10_000.0, 30_000.0)
+"""Of the windowed popularity to beat, in events; the best of them counts."""
 LATELY = 5_000  # events of the moving figures
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from consumers.contest import Chosen, K, Outcome
+from consumers.contest import Chosen, Outcome
 from consumers.dataset import Dataset, Ints
+from consumers.scores import K
 from model.ranking import coverage, hits, mrr, ndcg_at, novelty, popularity_shift, recall_at
 
 NEW_ITEM = 5

@@ -164,7 +164,7 @@ def open_pipeline(
     A live one must keep up with its stream: it scores a sample, and compares no static users.
     """
     snapshots = SnapshotStore(settings.graph_dir, clock)
-    ordering = OrderingConfig(lateness_us=int(settings.lateness_s * 1e6))
+    ordering = ordering_of(settings)
     config = GraphConfig(window_us=settings.window_us)
     state = snapshots.load(config, ordering) or State(Graph(config), Orderer(ordering))
     served = LiveModel(state.graph, model)
@@ -186,6 +186,11 @@ def open_pipeline(
     if state.saved_as:
         _restore(pipeline, Versions(settings.models_dir))
     return pipeline
+
+
+def ordering_of(settings: Settings) -> OrderingConfig:
+    """How late an event may be."""
+    return OrderingConfig(lateness_us=int(settings.lateness_s * 1e6))
 
 
 def text_dims(

@@ -61,8 +61,8 @@ def normalised_adjacency(data: Interactions) -> tuple[Tensor, Tensor]:
     value = weight / np.sqrt(np.maximum(user_degree[user] * item_degree[item], 1e-30))
     by_item = np.lexsort((user, item))
     return (
-        _csr(user, item, value, (edges.users, edges.items)),
-        _csr(item[by_item], user[by_item], value[by_item], (edges.items, edges.users)),
+        csr(user, item, value, (edges.users, edges.items)),
+        csr(item[by_item], user[by_item], value[by_item], (edges.items, edges.users)),
     )
 
 
@@ -76,12 +76,13 @@ def _coalesced(
     return distinct // max(edges.items, 1), distinct % max(edges.items, 1), weight
 
 
-def _csr(
+def csr(
     row: NDArray[np.int64],
     column: NDArray[np.int64],
     value: NDArray[np.float64],
     shape: tuple[int, int],
 ) -> Tensor:
+    """Sparse float32 tensor of entries sorted by row."""
     pointers = np.concatenate([[0], np.cumsum(np.bincount(row, minlength=shape[0]))])
     with warnings.catch_warnings():
         # What torch calls beta is the product used here, held to PyG's layer by a test.

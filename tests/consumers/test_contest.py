@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from typer.testing import CliRunner
 
 from consumers import baseline_graph, contest
@@ -301,37 +302,24 @@ def test_unknown_and_repeated_names_are_refused() -> None:
             entries(wrong, ModelConfig())
 
 
+def evaluated(file: Path, *more: str) -> Result:
+    """`goat evaluate` on a table of users, items and times."""
+    table = ["--events", str(file), "--format", "table", "--columns", "user=u,item=i,time=t"]
+    return CliRunner().invoke(app, ["evaluate", *table, *more])
+
+
 def test_a_table_is_compared_from_file_to_page(tmp_path: Path) -> None:
     data = planted(users=40, steps=15)
     file = tmp_path / "<ring>.csv"
     rows = zip(data.user.tolist(), data.item.tolist(), data.time_us.tolist(), strict=True)
     file.write_text("u,i,t\n" + "".join(f"u{u},i{i},{t + 1_000_000}\n" for u, i, t in rows))
     wanted, html = tmp_path / "f.json", tmp_path / "f.html"
-    done = CliRunner().invoke(
-        app,
-        [
-            "evaluate",
-            "--events",
-            str(file),
-            "--format",
-            "table",
-            "--columns",
-            "user=u,item=i,time=t",
-            "--base-share",
-            "0.6",
-            "--slices",
-            "2",
-            "--methods",
-            "goat,popularity,ease,ease-static",
-            "--seeds",
-            "2",
-            "--model",
-            '{"dim": 8, "first_epochs": 1, "epochs": 1}',
-            "--json",
-            str(wanted),
-            "--html",
-            str(html),
-        ],
+    done = evaluated(
+        file,
+        *("--base-share", "0.6", "--slices", "2", "--seeds", "2"),
+        *("--methods", "goat,popularity,ease,ease-static"),
+        *("--model", '{"dim": 8, "first_epochs": 1, "epochs": 1}'),
+        *("--json", str(wanted), "--html", str(html)),
     )
     assert done.exit_code == 0, done.output
     values = json.loads(wanted.read_text())
@@ -348,23 +336,7 @@ def test_a_table_is_compared_from_file_to_page(tmp_path: Path) -> None:
     assert "&lt;ring&gt;.csv" in said
     assert "<ring>" not in said
     assert "http" not in said.replace("http://www.w3.org/2000/svg", "")
-    again = CliRunner().invoke(
-        app,
-        [
-            "evaluate",
-            "--events",
-            str(file),
-            "--format",
-            "table",
-            "--quiet",
-            "--columns",
-            "user=u,item=i,time=t",
-            "--methods",
-            "ease",
-            "--finetune-every",
-            "9000",
-        ],
-    )
+    again = evaluated(file, "--quiet", "--methods", "ease", "--finetune-every", "9000")
     assert again.exit_code == 1
     assert "leave nothing to score" in again.output
 

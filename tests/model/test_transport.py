@@ -1,7 +1,7 @@
 """Transport by mathematics, and against POT."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,11 @@ from scipy.optimize import linear_sum_assignment
 
 from model import kernels, transport
 from model.costs import Given
-from model.couplings import WarmStart, begin, keep, resume
+from model.couplings import resume
 from model.data import unit_rows
 from model.errors import InvalidInput, TransportFailed
-from model.transport import Coupling, Start, by_kernel, pose
+from model.transport import Start, by_kernel, pose
+from tests.model.transport_answers import solve
 
 with warnings.catch_warnings():
     # A docstring of POT's holds an escape that compiles with a warning.
@@ -23,40 +24,6 @@ with warnings.catch_warnings():
     import ot
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A coupling as arrays, and what is kept of it."""
-
-    coupling: Coupling
-    potentials: WarmStart
-    plan: Floats
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.coupling, name)
-
-
-def solve(
-    cost: Floats,
-    *,
-    start: WarmStart | None = None,
-    source_ids: NDArray[np.int64] | None = None,
-    target_ids: NDArray[np.int64] | None = None,
-    source_mass: Floats | None = None,
-    target_mass: Floats | None = None,
-    tolerance: float = 1e-6,
-    limit: int = 2000,
-    **scale: Any,
-) -> Answer:
-    """Sinkhorn on the stored kernel in float64."""
-    a, b = (None if t is None else torch.from_numpy(t) for t in (source_mass, target_mass))
-    problem = pose(Given(torch.from_numpy(cost)), a=a, b=b, **scale)
-    rows = np.arange(cost.shape[0]) if source_ids is None else source_ids
-    columns = np.arange(cost.shape[1]) if target_ids is None else target_ids
-    place, _ = begin(problem, start, rows, columns)
-    found = transport.solve(problem, place, tolerance=tolerance, limit=limit, solver=by_kernel)
-    return Answer(found, keep(found, rows, columns), found.plan().numpy())
 
 
 def clouds(n: int, seed: int = 0, noise: float = 1.0) -> Floats:
@@ -219,10 +186,10 @@ def test_a_cost_that_prefers_nothing_gives_the_product() -> None:
     ],
 )
 def test_problems_without_an_answer_are_refused(
-    cost: Floats, rest: dict[str, Floats], said: str
+    cost: Floats, rest: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(TransportFailed, match=said):
-        solve(cost, **rest)  # type: ignore[arg-type]
+        solve(cost, **rest)
 
 
 def test_ids_that_are_not_one_a_point_are_refused() -> None:

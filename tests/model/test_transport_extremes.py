@@ -1,7 +1,7 @@
 """Transport where the numbers are hostile: scales, outliers, broken starts, and the dual."""
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from model import transport
 from model.costs import Given
-from model.couplings import Floats, WarmStart, begin, keep
+from model.couplings import Floats
 from model.errors import ModelError, TransportFailed
-from model.transport import Coupling, Start, by_kernel, pose
+from model.transport import Start, by_kernel, pose
+from tests.model.transport_answers import solve
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # POT's own source has an invalid escape sequence
@@ -24,40 +24,6 @@ with warnings.catch_warnings():
 N = 40
 UNIFORM = np.full(N, 1 / N)
 SQUARE = np.arange(9.0).reshape(3, 3) ** 2
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A coupling as arrays, and what is kept of it."""
-
-    coupling: Coupling
-    potentials: WarmStart
-    plan: Floats
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.coupling, name)
-
-
-def solve(
-    cost: Floats,
-    *,
-    start: WarmStart | None = None,
-    source_ids: NDArray[np.int64] | None = None,
-    target_ids: NDArray[np.int64] | None = None,
-    source_mass: Floats | None = None,
-    target_mass: Floats | None = None,
-    tolerance: float = 1e-6,
-    limit: int = 2000,
-    **scale: Any,
-) -> Answer:
-    """Sinkhorn on the stored kernel in float64."""
-    a, b = (None if t is None else torch.from_numpy(t) for t in (source_mass, target_mass))
-    problem = pose(Given(torch.from_numpy(cost)), a=a, b=b, **scale)
-    rows = np.arange(cost.shape[0]) if source_ids is None else source_ids
-    columns = np.arange(cost.shape[1]) if target_ids is None else target_ids
-    place, _ = begin(problem, start, rows, columns)
-    found = transport.solve(problem, place, tolerance=tolerance, limit=limit, solver=by_kernel)
-    return Answer(found, keep(found, rows, columns), found.plan().numpy())
 
 
 def clouds(seed: int, n: int = N, m: int = N) -> Floats:
