@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, cast
 
-_COLOURS = ("#b3261e", "#1f5fa8", "#2b7a3d", "#8a5a00", "#6a3d9a", "#00727a", "#555555")
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 760, 320, 56, 16, 36
+_COLOURS = (
+    "#b3261e", "#1f5fa8", "#2b7a3d", "#8a5a00", "#6a3d9a", "#00727a", "#555555", "#d81b60",
+    "#e08a00", "#000000", "#7cb342", "#90a4ae",
+)  # fmt: skip
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 760, 320, 56, 16, 48
 _STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:60rem;padding:0 1rem;color:#222}
+body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:68rem;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0;width:100%}
 th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #ddd}
 th:first-child,td:first-child{text-align:left}
@@ -79,7 +82,9 @@ def bars(methods: Mapping[str, Mapping[str, Any]]) -> str:
             f' height="{_HEIGHT - _BOTTOM - top:.1f}" fill="{_COLOURS[number % len(_COLOURS)]}"/>'
             f'<line x1="{middle:.1f}" x2="{middle:.1f}" y1="{low:.1f}" y2="{high:.1f}"'
             ' stroke="#000" stroke-width="2"/>'
-            f'<text x="{middle:.1f}" y="{_HEIGHT - 12}" text-anchor="middle">{escape(name)}</text>'
+            # Long names of neighbours stand on two lines in turn.
+            f'<text x="{middle:.1f}" y="{_HEIGHT - 30 + 16 * (number % 2)}"'
+            f' text-anchor="middle">{escape(name)}</text>'
         )
     return _svg(_grid(most) + "".join(drawn), "Recall@20 of each method")
 
