@@ -3,7 +3,7 @@
     python benchmarks/evaluation.py [--data ml-100k|ml-1m|kuairand] [--methods A,B] [--seeds N]
                                     [--text] [--config JSON] [--json FILE] [--html FILE]
 
-What `goat evaluate --methods` does, on data that it fetches (MovieLens, as a stream with its
+What `goat evaluate` does, on data that it fetches (MovieLens, as a stream with its
 catalogue known) or reads from ``GOAT_DATA`` (KuaiRand, whose users' history is learned first).
 MovieLens: the first 55 % of the events are learned, then ten equal slices follow, as in the
 references' protocol. Progress goes to stderr; the last line of stdout is JSON: ``recall`` and

@@ -57,21 +57,23 @@ Batch = Annotated[int | None, typer.Option(help="Messages applied at a time.", m
 Methods = Annotated[
     str | None,
     typer.Option(
-        help="Compare: goat,popularity,itemknn,ease,ials,bpr,lightgcn; -static behind a name"
-        " learns once."
+        help="goat,popularity,itemknn,ease,ials,bpr,lightgcn, or some of them; -static behind a"
+        " name learns once. All by default."
     ),
 ]
+Served = Annotated[
+    bool, typer.Option("--served", help="Ours alone, through the whole pipeline, as it is served.")
+]
 BaseShare = Annotated[
-    float | None,
-    typer.Option(help="With --methods: part of the events learned first.", min=0.0, max=0.99),
+    float | None, typer.Option(help="Part of the events learned first.", min=0.0, max=0.99)
 ]
 Strict = Annotated[
     Literal["instant", "day"],
-    typer.Option(help="With --methods: what of the user's events the strict figures hold back."),
+    typer.Option(help="What of the user's events the strict figures hold back."),
 ]
 Slices = Annotated[int, typer.Option(help="With --base-share: rounds after it.", min=1)]
-Seeds = Annotated[int, typer.Option(help="With --methods: runs of what a seed matters to.", min=1)]
-Html = Annotated[Path | None, typer.Option(help="With --methods: write a report here.")]
+Seeds = Annotated[int, typer.Option(help="Runs of each method that a seed matters to.", min=1)]
+Html = Annotated[Path | None, typer.Option(help="Write a report here.")]
 
 
 def _settings(**flags: object) -> Settings:
@@ -144,6 +146,7 @@ def evaluate(
     seed: Seed = None,
     model: Model = None,
     methods: Methods = None,
+    served: Served = False,
     base_share: BaseShare = None,
     slices: Slices = 10,
     seeds: Seeds = 1,
@@ -152,10 +155,10 @@ def evaluate(
     json_file: Json = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score test-then-train over files or the simulator, publishing nothing.
+    """Score test-then-train over files or the simulator, beside other methods.
 
-    With --methods ours is compared with others under one protocol, and no state is kept: a round
-    of learning every --finetune-every events, or --base-share first and then --slices rounds.
+    A round of learning comes every --finetune-every events, or --base-share first and then
+    --slices rounds. No state is kept; with --served it is, and nothing is published.
     """
 
     def program() -> int:
@@ -169,11 +172,11 @@ def evaluate(
             model=model,
         )
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
-        if methods is None:
+        if served:
             return programs.evaluate(settings, inputs, json_file=json_file, quiet=quiet)
         from consumers import comparison
 
-        names = [name.strip() for name in methods.split(",")]
+        names = [name.strip() for name in methods.split(",")] if methods is not None else None
         protocol = comparison.Protocol(names, base_share, slices, finetune_every, seeds, strict)
         return comparison.compare(
             settings, inputs, protocol, json_file=json_file, html_file=html, quiet=quiet

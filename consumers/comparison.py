@@ -1,21 +1,22 @@
-"""`goat evaluate --methods`: ours beside other people's, on any source, under one protocol."""
+"""`goat evaluate`: ours beside other people's, on any source, under one protocol."""
 
+import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.table import Table
 
 from consumers import wiring
 from consumers.comparison_page import page
 from consumers.contest import choose, compete, rounds
-from consumers.contestants import entries
+from consumers.contestants import NAMED, OWN, entries
 from consumers.dataset import Dataset, HeldBack, Past, read
 from consumers.errors import SettingsError
 from consumers.inputs import Inputs
@@ -23,6 +24,7 @@ from consumers.report import write_json
 from consumers.scores import K
 from consumers.settings import Settings
 from consumers.standings import Slices, Standing, figures
+from consumers.tally import Tally
 from consumers.texts import Texts
 from model.config import ModelConfig
 from stream.clock import SystemClock
@@ -30,7 +32,7 @@ from stream.codec import Codec, Limits
 from stream.graph import Graph
 from stream.ordering import Orderer
 
-VERSIONED = ("goatstream", "implicit", "numpy", "scipy", "torch")
+VERSIONED = ("implicit", "numpy", "scipy", "torch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Protocol:
 
     Attributes
     ----------
-    methods : names
+    methods : names; None for all whose libraries are installed
     base_share : part of the events learned first; None: from the first event on
     slices : rounds after the base
     every : events a round, without a base
@@ -47,7 +49,7 @@ class Protocol:
     strict : what the strict figures hold back: the user's events of the same instant, or day
     """
 
-    methods: Sequence[str]
+    methods: Sequence[str] | None
     base_share: float | None = None
     slices: int = 10
     every: int | None = None
@@ -66,10 +68,11 @@ def compare(
 ) -> int:
     """Read the events once, let every method learn and answer, say how they stand."""
     said = Console(stderr=True, quiet=quiet)
-    model = settings.hyper_parameters()
-    entries(protocol.methods, model)  # refused before anything is read
-    data = load(settings, inputs)
-    values = result(data, model, settings.seed, protocol, said.print)
+    model, tally = settings.hyper_parameters(), Tally()
+    wanted = replace(protocol, methods=chosen_names(protocol.methods, said.print))
+    entries(wanted.methods or (), model)  # refused before anything is read
+    data = load(settings, inputs, tally)
+    values = tally.to_json() | result(data, model, settings.seed, wanted, said.print)
     name = inputs.events.name if inputs.events is not None else "simulated events"
     write(name, values, json_file=json_file, html_file=html_file)
     if not quiet:
@@ -88,8 +91,18 @@ def write(
         html_file.write_text(page(f"{name}: methods compared", values), encoding="utf-8")
 
 
-def load(settings: Settings, inputs: Inputs) -> Dataset:
-    """All events of the files, or of the simulator."""
+def chosen_names(asked: Sequence[str] | None, said: Callable[[str], None]) -> Sequence[str]:
+    """The methods asked for; by default all that are installed, and what is missing is said."""
+    if asked is not None:
+        return asked
+    if find_spec("implicit") is not None:
+        return NAMED
+    said(f"only {', '.join(OWN)}: the others need the extra baselines (goatstream[baselines])")
+    return OWN
+
+
+def load(settings: Settings, inputs: Inputs, tally: Tally | None = None) -> Dataset:
+    """All events of the files, or of the simulator; ``tally`` counts their messages."""
     if inputs.events is None and settings.kafka is not None:
         raise SettingsError("evaluate replays: give --events, or unset GOAT_KAFKA to simulate")
     clock, graph = SystemClock(), Graph()
@@ -103,6 +116,7 @@ def load(settings: Settings, inputs: Inputs) -> Dataset:
         texts=Texts(graph.catalog, embedder),
         graph=graph,
         limit=inputs.limit,
+        tally=tally,
     )
 
 
@@ -128,10 +142,14 @@ def result(
             f"{len(data)} positive events, {data.history} of them history, leave nothing to score"
             f" behind the first {marks[0]}: give more events, or another --base-share or --every"
         )
-    past, methods = Past(data), dict[str, object]()
+    past, methods, absent = Past(data), dict[str, object](), dict[str, str]()
     asked = np.flatnonzero(data.asked)
     slices = Slices(data, asked[asked >= marks[0]], int(marks[0]))
-    for entry in entries(protocol.methods, config):
+    for entry in entries(protocol.methods or OWN, config):
+        if entry.most_items is not None and data.items > entry.most_items:
+            absent[entry.name] = f"a matrix of {data.items:,} items squared is too large"
+            said(f"{entry.name} left out: {absent[entry.name]}")
+            continue
         chosen = choose(data, past, entry, int(marks[0]))
         runs = range(seed, seed + (protocol.seeds if entry.seeded else 1))
         outcomes = [
@@ -157,6 +175,7 @@ def result(
         "scored_events": int(data.asked[marks[0] :].sum()),
         "slices": {name: int(mask.sum()) for name, mask in slices.masks.items()},
         "methods": methods,
+        "absent": absent,
         "config": config.model_dump(),
         "machine": machine(),
     }
@@ -165,12 +184,13 @@ def result(
 def machine() -> dict[str, object]:
     """What the figures of cost depend on; no names, no paths."""
     return {
-        "cores": psutil.cpu_count(),
+        "cores": os.cpu_count(),
         "cpu": _cpu(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {name: version(name) for name in VERSIONED},
+        "versions": {name: version(name) for name in VERSIONED if find_spec(name) is not None}
+        | {"goatstream": version("goatstream")},
     }
 
 

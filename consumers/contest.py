@@ -33,6 +33,7 @@ class Entry:
     settings : tried on the validation events when there are several
     priors : (weight, half-life) of the popularity added to its scores, likewise
     floor : count that popularity gives every item
+    most_items : size of catalogue beyond which it does not take part
     seeded : whether the seed matters
     online : learns again each round; otherwise only in the first
     """
@@ -44,6 +45,7 @@ class Entry:
     seeded: bool = True
     online: bool = True
     floor: float = 0.5
+    most_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

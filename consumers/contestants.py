@@ -14,7 +14,12 @@ OURS: Mapping[str, Mapping[str, bool]] = {
     "goat-frozen-users": {"live": False},
 }
 """Ours as it is served; learned from all events at each round; users as of the last round."""
-NAMES = (*OURS, "popularity", "itemknn", "ease", "ials", "bpr", "lightgcn")
+OWN = ("goat", "popularity")
+"""What needs no library but this one's."""
+NAMED = (*OWN, "itemknn", "ease", "ials", "bpr", "lightgcn")
+NAMES = (*OURS, *NAMED[1:])
+MOST_ITEMS = {"ease": 20_000}
+"""Beyond so many items a method's dense matrix of all pairs is not to be had."""
 STATIC = "-static"
 """Behind a name: learned once, before the first round, and never again."""
 _PRIORS = tuple(
@@ -56,7 +61,7 @@ def _entry(name: str, base: str, config: ModelConfig) -> Entry:
 
         return Entry(name, nobody, priors=alone, seeded=False, online=online)
     make, settings, seeded = _baseline(base)
-    return Entry(name, make, settings, _PRIORS, seeded, online)
+    return Entry(name, make, settings, _PRIORS, seeded, online, most_items=MOST_ITEMS.get(base))
 
 
 def _baseline(name: str) -> tuple[Make, Sequence[Setting], bool]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from consumers.features import text_features
 from consumers.scores import SCORED_KINDS
+from consumers.tally import Tally
 from consumers.texts import Texts
 from model.data import Interactions, TextFeatures, interactions
 from stream.batch import Kind
@@ -139,6 +140,7 @@ def read(
     texts: Texts,
     graph: Graph,
     limit: int | None = None,
+    tally: Tally | None = None,
 ) -> Dataset:
     """Read a source to its end, as the pipeline would, and keep its positive events.
 
@@ -148,6 +150,8 @@ def read(
         An empty one; it holds the vocabularies and the catalogue afterwards.
     limit : int
         Messages at most.
+    tally : Tally
+        Counts the messages; one that is refused is left out.
     """
     taken: list[tuple[Applied, int, bool]] = []
     left = limit
@@ -158,6 +162,8 @@ def read(
             known = len(graph.items)
             applied = graph.apply(decoded.events, admission.keep)
             texts.embed(applied.announced_items)
+            if tally is not None:
+                tally.account(batch, decoded, admission, applied)
             taken.append((applied, known, batch.history))
             left = None if left is None else max(0, left - len(batch))
     return _gathered(taken, graph)

@@ -66,13 +66,13 @@ def test_an_end_is_shown_to_a_person_and_the_state_serves_other_programs(tmp_pat
 
 
 @pytest.mark.slow
-def test_evaluate_scores_a_table_and_publishes_nothing(tmp_path: Path) -> None:
+def test_evaluating_what_is_served_publishes_nothing(tmp_path: Path) -> None:
     rows = "".join(f"u{i % 40},i{(i * 7) % 90},{1_600_000_000 + i}\n" for i in range(2_000))
     table = tmp_path / "clicks.csv"
     table.write_text("who,what,when\n" + rows + "u1,,1600009999\n")
     figures = tmp_path / "figures.json"
     result = goat(
-        "evaluate", "--events", table, "--format", "table", "--finetune-every", 1_000,
+        "evaluate", "--served", "--events", table, "--format", "table", "--finetune-every", 1_000,
         "--columns", "user=who,item=what,time=when", "--state", tmp_path / "s", "--json", figures,
     )  # fmt: skip
     assert result.exit_code == 0, result.output

@@ -1,6 +1,6 @@
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -8,12 +8,13 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
-from consumers import baseline_graph, contest
+from consumers import baseline_graph, comparison, contest
 from consumers.baselines import BPR, IALS, Ease, ItemKNN, ease
 from consumers.cli import app
+from consumers.comparison import Protocol, result
 from consumers.comparison_page import plot
 from consumers.contest import Chosen, Entry, choose, compete, rounds
-from consumers.contestants import NAMES, entries
+from consumers.contestants import MOST_ITEMS, NAMED, NAMES, OWN, entries
 from consumers.dataset import Dataset, Past, dataset
 from consumers.errors import SettingsError
 from consumers.methods import Floats, Goat, Method, Nothing, Question, Setting
@@ -312,7 +313,8 @@ def test_a_table_is_compared_from_file_to_page(tmp_path: Path) -> None:
     data = planted(users=40, steps=15)
     file = tmp_path / "<ring>.csv"
     rows = zip(data.user.tolist(), data.item.tolist(), data.time_us.tolist(), strict=True)
-    file.write_text("u,i,t\n" + "".join(f"u{u},i{i},{t + 1_000_000}\n" for u, i, t in rows))
+    lines = "".join(f"u{u},i{i},{t + 1_000_000}\n" for u, i, t in rows)
+    file.write_text("u,i,t\n" + lines + "u1,,1000001\n")
     wanted, html = tmp_path / "f.json", tmp_path / "f.html"
     done = evaluated(
         file,
@@ -325,6 +327,8 @@ def test_a_table_is_compared_from_file_to_page(tmp_path: Path) -> None:
     values = json.loads(wanted.read_text())
     assert set(values["methods"]) == {"goat", "popularity", "ease", "ease-static"}
     assert values["scored_events"] == 240
+    assert values["events_in"] == values["applied"] + 1 == 601
+    assert sum(values["reasons"].values()) == values["dead_letters"] == 1
     for one in values["methods"].values():
         assert {"recall@20", "ndcg@20", "strict_recall@20", "cpu_s", "ci95"} <= set(one)
     assert len(values["methods"]["goat"]["seeds"]) == 2
@@ -339,6 +343,30 @@ def test_a_table_is_compared_from_file_to_page(tmp_path: Path) -> None:
     again = evaluated(file, "--quiet", "--methods", "ease", "--finetune-every", "9000")
     assert again.exit_code == 1
     assert "leave nothing to score" in again.output
+
+
+def test_without_names_all_that_is_installed_takes_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    assert comparison.chosen_names(None, said.append) == NAMED
+    assert comparison.chosen_names(["ease"], said.append) == ["ease"]
+    assert not said
+    monkeypatch.setattr(comparison, "find_spec", lambda name: None)
+    assert comparison.chosen_names(None, said.append) == OWN
+    assert "goatstream[baselines]" in said[0]
+
+
+def test_a_method_that_cannot_hold_the_catalogue_is_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(MOST_ITEMS, "ease", 5)
+    said: list[str] = []
+    protocol = Protocol(["ease", "popularity"], 0.5, 2)
+    values = result(planted(users=20, steps=15), ModelConfig(), 0, protocol, said.append)
+    assert list(cast(dict[str, object], values["methods"])) == ["popularity"]
+    assert "items squared" in cast(dict[str, str], values["absent"])["ease"]
+    assert said[0].startswith("ease left out")
 
 
 def test_a_plot_has_a_gap_where_a_round_has_no_figure() -> None:
