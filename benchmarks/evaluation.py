@@ -29,7 +29,7 @@ from consumers.dataset import Dataset
 from consumers.inputs import Inputs
 from consumers.settings import Settings
 from model.config import ModelConfig
-from model.data import TextFeatures
+from model.data import Features
 
 METHODS = ",".join(NAMES)
 
@@ -46,7 +46,8 @@ def stream(name: str, *, text: bool) -> Dataset:
         return data
     from consumers.embedder import MiniLM
 
-    return replace(data, text=TextFeatures(MiniLM().embed(texts), np.ones(data.items, np.bool_)))
+    given = Features(MiniLM().embed(texts), np.ones(data.items, np.bool_))
+    return replace(data, features={"text": given})
 
 
 def summary(methods: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -107,7 +107,7 @@ def load(settings: Settings, inputs: Inputs, tally: Tally | None = None) -> Data
         raise SettingsError("evaluate replays: give --events, or unset GOAT_KAFKA to simulate")
     clock, graph = SystemClock(), Graph()
     embedder = wiring.open_embedder(settings)
-    dims = wiring.text_dims(settings, graph.catalog, embedder)
+    dims = wiring.vector_dims(settings, graph.catalog, embedder)
     source = wiring.open_source(settings, inputs, {}, clock)
     return read(
         source,

@@ -5,17 +5,18 @@ known by its number in order of arrival; items are numbered in the order in whic
 so that the items known before an event are the first ``known`` ones.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.features import text_features
+from consumers.features import features_of
 from consumers.scores import SCORED_KINDS
 from consumers.tally import Tally
 from consumers.texts import Texts
-from model.data import Interactions, TextFeatures, interactions
+from model.data import Features, Interactions, interactions
 from stream.batch import Kind
 from stream.codec import Codec
 from stream.graph import Applied, Graph
@@ -47,7 +48,8 @@ class Dataset:
     history : int
         So many events come first and are never scored.
     users, items : int
-    text : TextFeatures or None
+    features : name -> Features
+        By modality.
     """
 
     user: Ints
@@ -59,7 +61,7 @@ class Dataset:
     history: int
     users: int
     items: int
-    text: TextFeatures | None = None
+    features: Mapping[str, Features] = field(default_factory=dict[str, Features])
 
     def __len__(self) -> int:
         return len(self.user)
@@ -79,12 +81,10 @@ class Dataset:
         """Items known after the first ``end`` events."""
         return int(self.known[end]) if end < len(self) else self.items
 
-    def text_upto(self, end: int) -> TextFeatures | None:
-        """Text vectors of the items known by then."""
-        if self.text is None:
-            return None
+    def features_upto(self, end: int) -> dict[str, Features]:
+        """Vectors of the items known by then, by modality."""
         n = self.vocabulary(end)
-        return TextFeatures(self.text.vectors[:n], self.text.present[:n])
+        return {k: Features(f.vectors[:n], f.present[:n]) for k, f in self.features.items()}
 
 
 def dataset(
@@ -97,7 +97,7 @@ def dataset(
     known: Ints | None = None,
     history: int = 0,
     items: int | None = None,
-    text: TextFeatures | None = None,
+    features: Mapping[str, Features] | None = None,
 ) -> Dataset:
     """Check and complete the arrays of a `Dataset`.
 
@@ -121,7 +121,7 @@ def dataset(
         history=history,
         users=int(user.max()) + 1 if len(user) else 0,
         items=size,
-        text=text,
+        features=features or {},
     )
 
 
@@ -186,7 +186,7 @@ def _gathered(taken: list[tuple[Applied, int, bool]], graph: Graph) -> Dataset:
         known=np.repeat(np.array([k for _, k, _ in taken], np.int64), lengths)[positive],
         history=int(before.sum()),
         items=len(graph.items),
-        text=text_features(graph.catalog.items, len(graph.items)),
+        features=features_of(graph.catalog.items, len(graph.items)),
     )
 
 

@@ -1,16 +1,21 @@
-"""Text vectors of the catalogue as the model takes them."""
+"""Vectors of the catalogue's items by modality, as the model takes them."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from model.data import TextFeatures
-from stream.catalog import TEXT, ItemRecord
+from model.data import MODALITIES, Features
+from stream.catalog import ItemRecord
 
 
-def text_features(catalog: Mapping[int, ItemRecord], items: int) -> TextFeatures | None:
-    """Rows of the catalogue's text vectors: float32[I, t] and which are there."""
-    given = {n: r.vectors[TEXT] for n, r in catalog.items() if TEXT in r.vectors and n < items}
+def features_of(catalog: Mapping[int, ItemRecord], items: int) -> dict[str, Features]:
+    """Rows of the catalogue's vectors by modality, for each that any item has: float32[I, t]."""
+    found = {name: _rows(catalog, items, name) for name in MODALITIES}
+    return {name: rows for name, rows in found.items() if rows is not None}
+
+
+def _rows(catalog: Mapping[int, ItemRecord], items: int, name: str) -> Features | None:
+    given = {n: r.vectors[name] for n, r in catalog.items() if name in r.vectors and n < items}
     if not given:
         return None
     numbers = np.fromiter(given, np.int64, len(given))
@@ -18,4 +23,4 @@ def text_features(catalog: Mapping[int, ItemRecord], items: int) -> TextFeatures
     vectors[numbers] = np.stack(list(given.values()))
     present = np.zeros(items, np.bool_)
     present[numbers] = True
-    return TextFeatures(vectors, present)
+    return Features(vectors, present)

@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from consumers.features import text_features
+from consumers.features import features_of
 from consumers.settings import Settings
 from consumers.versions import Version, Versions
 from model.config import ModelConfig
@@ -122,7 +122,7 @@ def learn(
     anew = retrain_every is not None and since_anew >= retrain_every
     tuned = finetune(
         interactions(snapshot),
-        features=text_features(snapshot.catalog.items, snapshot.view.n_items),
+        features=features_of(snapshot.catalog.items, snapshot.view.n_items),
         previous=None if base is None else base.load(),
         config=config,
         seed=seed + (0 if base is None else base.number),

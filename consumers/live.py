@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.features import text_features
+from consumers.features import features_of
 from consumers.versions import Version
 from model.cold import place
 from model.config import ModelConfig
@@ -19,7 +19,6 @@ from model.fold_in import fold_in
 from model.popularity import Popularity
 from model.recency import plain
 from stream.batch import Kind
-from stream.catalog import TEXT
 from stream.graph import Applied, Graph
 from stream.histories import Recent
 
@@ -57,7 +56,7 @@ class LiveModel:
         self._z = np.zeros((0, config.dim), np.float32)
         self._recency = plain(np.zeros(config.context, np.float32))
         self._learned = np.zeros(0, np.bool_)
-        self._texts: NDArray[np.float32] | None = None
+        self._rows: Mapping[str, NDArray[np.float32]] = {}
         self._placed: set[int] = set()
         self.trained_upto = 0
         self._users: set[int] = set()
@@ -95,8 +94,8 @@ class LiveModel:
         state = version.load()
         self.version, self.trained_upto = version.number, state.trained_upto
         self._z, self._recency, self._learned = state.items.copy(), state.recency, state.learned
-        texts = text_features(self.graph.catalog.items, len(self.graph.items))
-        self._texts = None if texts is None else texts.normalised()
+        features = features_of(self.graph.catalog.items, len(self.graph.items))
+        self._rows = {name: given.normalised() for name, given in features.items()}
 
     def learn(self, applied: Applied) -> None:
         """Count a batch's positive events, place its new items, remember what it touched."""
@@ -186,20 +185,33 @@ class LiveModel:
             self._z = grown
 
     def _place(self, items: NDArray[np.int32]) -> None:
-        """Put items that came after the version, and have text, among those it has learned."""
+        """Put items that came after the version among those it has learned, by text or image."""
+        left = items[items >= len(self._learned)]
+        for name, rows in self._rows.items():
+            known = np.flatnonzero(self._learned & rows[: len(self._learned)].any(axis=1))
+            if len(left) and len(known):
+                left = self._place_by(name, rows, left, known)
+
+    def _place_by(
+        self,
+        name: str,
+        rows: NDArray[np.float32],
+        items: NDArray[np.int32],
+        known: NDArray[np.int64],
+    ) -> NDArray[np.int32]:
+        """Put those of these items that have this modality; gives those that have not."""
         records = self.graph.catalog.items
-        numbers = [n for n in items.tolist() if n in records and TEXT in records[n].vectors]
-        new = np.array([n for n in numbers if n >= len(self._learned)], np.int64)
-        if self._texts is None or not len(new):
-            return
-        known = np.flatnonzero(self._learned & self._texts[: len(self._learned)].any(axis=1))
-        if not len(known):
-            return
-        self._reserve(len(self.graph.items))
-        texts = np.stack([records[n].vectors[TEXT] for n in new.tolist()])
-        counts, epsilon = self.popularity.counts(), self.config.cold_epsilon
-        placed = place(texts, self._texts[known], self._z[known], counts[known], epsilon=epsilon)
-        self._z[new] = placed.vectors
-        fresh = counts[new] == 0
-        self.popularity.expect(new[fresh], placed.counts[fresh])
-        self._placed.update(new.tolist())
+        has = [n in records and name in records[n].vectors for n in items.tolist()]
+        lacking = np.logical_not(has)
+        new = items[~lacking].astype(np.int64)
+        if len(new):
+            self._reserve(len(self.graph.items))
+            told = np.stack([records[n].vectors[name] for n in new.tolist()])
+            counts, epsilon = self.popularity.counts(), self.config.cold_epsilon
+            placed = place(told, rows[known], self._z[known], counts[known], epsilon=epsilon)
+            self._z[new] = placed.vectors
+            fresh = counts[new] == 0
+            self.popularity.expect(new[fresh], placed.counts[fresh])
+            self._placed.update(new.tolist())
+        left: NDArray[np.int32] = items[lacking]
+        return left

@@ -94,7 +94,7 @@ class Goat:
     def learn(self, data: Dataset, upto: int) -> None:
         tuned = finetune(
             data.upto(upto),
-            features=data.text_upto(upto),
+            features=data.features_upto(upto),
             previous=self.state,
             config=self.config,
             seed=self._seed + 1_000 * self._rounds,

@@ -24,7 +24,7 @@ from consumers.texts import Embedder, Texts
 from consumers.versions import Versions
 from model.config import ModelConfig
 from stream.batch import Partition
-from stream.catalog import TEXT, Catalog
+from stream.catalog import IMAGE, TEXT, Catalog
 from stream.clock import Clock, SystemClock
 from stream.codec import Codec, Limits
 from stream.deadline import Deadline
@@ -170,7 +170,7 @@ def open_pipeline(
     served = LiveModel(state.graph, model)
     share = settings.score_share or (LIVE_SCORE_SHARE if live else 1.0)
     embedder = open_embedder(settings)
-    dims = text_dims(settings, state.graph.catalog, embedder)
+    dims = vector_dims(settings, state.graph.catalog, embedder)
     pipeline = Pipeline(
         codec=Codec(Limits(vector_dims=dims), clock),
         dead_letters=dead_letters,
@@ -193,18 +193,22 @@ def ordering_of(settings: Settings) -> OrderingConfig:
     return OrderingConfig(lateness_us=int(settings.lateness_s * 1e6))
 
 
-def text_dims(
+def vector_dims(
     settings: Settings, catalog: Catalog, embedder: Embedder | None
 ) -> dict[str, int | None]:
-    """Length of text vectors: as made or set, else as known, else the first one decides."""
-    known = next((len(r.vectors[TEXT]) for r in catalog.items.values() if TEXT in r.vectors), None)
+    """Length of vectors by name: as made or set, else as known, else the first one decides."""
+    known = _known_dim(catalog, TEXT)
     wanted = settings.text_dim if embedder is None else embedder.dim
     if wanted is not None and known not in (None, wanted):
         raise SettingsError(
             f"the state's text vectors have length {known}, but {wanted} is asked for now:"
             " keep the embedder and text_dim that it began with, or begin a new --state"
         )
-    return {TEXT: wanted or known}
+    return {TEXT: wanted or known, IMAGE: _known_dim(catalog, IMAGE)}
+
+
+def _known_dim(catalog: Catalog, name: str) -> int | None:
+    return next((len(r.vectors[name]) for r in catalog.items.values() if name in r.vectors), None)
 
 
 def _restore(pipeline: Pipeline, versions: Versions) -> None:

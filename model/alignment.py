@@ -1,7 +1,7 @@
-"""Transport between the ID space and the text space, solved in each fine-tune from the last one's.
+"""Transport between the ID space and a modality's, solved in each fine-tune from the last one's.
 
 Both spaces live in the items' d dimensions: an item's own vector normalise(E_i) on one side,
-its text's image normalise(W·x_i) on the other. The coupling says how far apart the two clouds
+its image normalise(W·x_i) on the other. The coupling says how far apart the two clouds
 are (cost, divergence) and how sharply they match (perplexity).
 """
 
@@ -33,11 +33,11 @@ class Alignment:
     cost : float
         <P, 1 − cos>.
     paired_cost : float
-        Mean 1 − cos of an item with its own text; 1 when the two are unrelated.
+        Mean 1 − cos of an item with its own image; 1 when the two are unrelated.
     divergence : float
         Sinkhorn divergence, `cost` without the blur of ε: 0 when the clouds coincide.
     perplexity : float
-        Texts that an item is spread over.
+        Images that an item is spread over.
     warm : bool
         Whether it started from the potentials of an earlier fine-tune.
     cold_because : str or None
@@ -70,7 +70,7 @@ class Alignment:
 
 def align(
     own: NDArray[np.float32],
-    text: NDArray[np.float32],
+    image: NDArray[np.float32],
     usable: NDArray[np.bool_],
     start: WarmStart | None,
     sample: int,
@@ -79,10 +79,10 @@ def align(
 
     Parameters
     ----------
-    own, text : float32[I, d]
+    own, image : float32[I, d]
         Vectors of every item in either space; lengths do not matter.
     usable : bool[I]
-        Items with events and text.
+        Items with events and an image.
     start : WarmStart
         Of the last fine-tune.
     sample : int
@@ -100,7 +100,7 @@ def align(
     ids = paired_sample(usable, sample)
     if len(ids) < 2:
         return None
-    left, right = (torch.from_numpy(t[ids]).double() for t in (own, text))
+    left, right = (torch.from_numpy(t[ids]).double() for t in (own, image))
     cost = cosine(left, right)
     found = resume(
         cost,

@@ -1,6 +1,6 @@
 """Hyper-parameters: what changes the result of learning, and nothing else."""
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -31,7 +31,7 @@ class ModelConfig(BaseModel):
     """Whether τ is learned with the rest, in [0.02, 1]; sparse streams with many items want a
     smaller one."""
     contrastive_weight: float = Field(default=0.0, ge=0)
-    """λ_c of the contrastive alignment (CMCL) of items' own vectors and their texts; 0 is off."""
+    """λ_c of the contrastive alignment (CMCL) of own vectors and modalities, in pairs; 0 is off."""
     contrastive_temperature: float = Field(default=0.2, gt=0, le=10)
     """τ of that term."""
     negatives: int = Field(default=1024, ge=1)
@@ -52,8 +52,11 @@ class ModelConfig(BaseModel):
     """Old events replayed for each new one."""
     start_norm: float = Field(default=0.05, gt=0)
     """Euclidean length of a new item's own vector; small, so that it turns quickly."""
-    text_scale: float = Field(default=0.5, ge=0)
-    """Start of a in z = E + a·W·text; then learned."""
+    fusion: Literal["free", "simplex"] = "free"
+    """How an item's parts become one vector: z = E + Σ a_m·side_m, each side at length 1 and E as
+    long as it has been learned to be; or all parts at length 1, with weights that sum to 1."""
+    side_scale: float = Field(default=0.5, gt=0)
+    """Start of a side's weight a_m, that of the own vector being 1; then learned."""
     popularity_weight: float = Field(default=0.05, ge=0)
     """Weight of the log recent count beside the cosine in the score."""
     popularity_half_life: float = Field(default=5000.0, gt=0)
@@ -65,7 +68,7 @@ class ModelConfig(BaseModel):
     layer_weight: float = Field(default=0.3, ge=0)
     """Weight of each hop beside what was learned."""
     alignment_sample: int = Field(default=512, ge=2, le=8192)
-    """Items on which the ID and the text space are coupled in each fine-tune, at most."""
+    """Items on which the ID space and a modality's are coupled in each fine-tune, at most."""
     cold_epsilon: float = Field(default=0.05, gt=0)
     """ε of the plan that places new items, in units of the cosine of their texts."""
 

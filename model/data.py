@@ -1,4 +1,4 @@
-"""What the model learns from: interactions by user, and text vectors by item."""
+"""What the model learns from: interactions by user, and vectors of items by modality."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import InvalidInput
+
+MODALITIES = ("text", "image")
+"""Names of what an item may have beside its id, the one that new items are placed by first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +136,13 @@ def interactions(
 
 
 @dataclass(frozen=True, slots=True)
-class TextFeatures:
-    """Language-model vectors of the items that have text.
+class Features:
+    """Vectors of one modality, of the items that have it: language-model vectors of texts, say.
 
     Attributes
     ----------
     vectors : float32[I, t]
-        A row per item; rows of items without text are not read.
+        A row per item; rows of items without are not read.
     present : bool[I]
     """
 
@@ -148,11 +151,9 @@ class TextFeatures:
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.present):
-            raise InvalidInput(
-                f"text vectors {self.vectors.shape} do not fit {len(self.present)} items"
-            )
+            raise InvalidInput(f"vectors {self.vectors.shape} do not fit {len(self.present)} items")
         if not np.isfinite(self.vectors[self.present]).all():
-            raise InvalidInput("a text vector holds NaN or infinity")
+            raise InvalidInput("an item's vector holds NaN or infinity")
 
     def normalised(self) -> NDArray[np.float32]:
         """Rows at length 1, float32[I, t]; absent and all-zero rows are zero."""

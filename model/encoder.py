@@ -1,6 +1,7 @@
 """The one definition of how items and users become vectors, as torch trains it.
 
-z_i = normalise(E_i + a·normalise(W·x_i)), the text part where item i has a text vector x_i;
+z_i = normalise(E_i + Σ_m a_m·side_m(i)), over the sides that know item i (`model.sides`); or, on
+the simplex, z_i = normalise((1 − Σ_m w_m)·normalise(E_i) + Σ_m w_m·side_m(i)), all weights above 0.
 user = normalise(‖_h Σ_j w_hj·v_h,g(j)·z_{i_j}^h) over its last L events, the most recent first:
 z^h is the h-th of H equal groups of z's dimensions, each with a timescale of its own
 (`model.recency`). The fast path applies the same in NumPy (`model.fold_in`); a test holds the two
@@ -8,15 +9,17 @@ together.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from model.sides import EPSILON, Side
+
 TEMPERATURES = (0.02, 1.0)
 """Bounds of the learned temperature."""
-EPSILON = 1e-12
-"""Length below which a vector counts as zero, here, in `model.losses` and `model.fold_in`."""
 
 
 class Encoder(nn.Module):
@@ -32,10 +35,10 @@ class Encoder(nn.Module):
         log v, by group and by how long ago.
     log_temperature : float32[]
         log τ of the softmax that is learned from; the vectors served do not depend on it.
-    head : float32[t, d] or None
-        W, from text vectors to the space of the items.
-    scale : float32[] or None
-        a, the weight of the text part.
+    sides : name -> Side
+    scale : float
+        Where each side's weight a_m starts; on the simplex, w_m in units of the own vector's.
+    fusion : "free" or "simplex"
     """
 
     def __init__(
@@ -45,16 +48,30 @@ class Encoder(nn.Module):
         log_gaps: Tensor,
         log_temperature: Tensor,
         *,
-        head: Tensor | None = None,
-        scale: Tensor | None = None,
+        sides: Mapping[str, Side] | None = None,
+        scale: float = 0.5,
+        fusion: Literal["free", "simplex"] = "free",
     ) -> None:
         super().__init__()
         self.embedding = nn.Parameter(embedding)
         self.log_weights = nn.Parameter(log_weights)
         self.log_gaps = nn.Parameter(log_gaps)
         self.log_temperature = nn.Parameter(log_temperature)
-        self.head = None if head is None else nn.Parameter(head)
-        self.scale = None if scale is None else nn.Parameter(scale)
+        self.sides = nn.ModuleDict(dict(sides or {}))
+        # Named by their meaning: one is no start for the other when the fusion is changed.
+        free = fusion == "free"
+        start = torch.tensor(scale if free else math.log(scale))
+        weights = nn.ParameterDict({name: nn.Parameter(start.clone()) for name in self.sides})
+        self.scales = weights if free else nn.ParameterDict()
+        self.log_shares = nn.ParameterDict() if free else weights
+
+    def side(self, name: str) -> Side:
+        """A side by its name."""
+        return cast(Side, self.sides[name])
+
+    def into_items(self) -> list[nn.Parameter]:
+        """All parameters whose last dimension is d: they turn when the items do."""
+        return [self.embedding, *(p for name in self.sides for p in self.side(name).into_items())]
 
     @property
     def temperature(self) -> Tensor:
@@ -67,18 +84,35 @@ class Encoder(nn.Module):
             with torch.no_grad():
                 self.log_temperature.clamp_(*map(math.log, TEMPERATURES))
 
-    def items(self, text: Tensor | None) -> Tensor:
+    def beside(self) -> dict[str, Tensor]:
+        """Each side's vectors by its name, float32[I, d], at length 1 or zero."""
+        return {name: self.side(name).vectors() for name in self.sides}
+
+    def items(self, beside: Mapping[str, Tensor] | None = None) -> Tensor:
         """Item vectors z, float32[I, d], at length 1.
 
         Parameters
         ----------
-        text : float32[I, t] or None
-            Text vectors at length 1; a zero row for an item without.
+        beside : name -> float32[I, d]
+            What `beside` gave, where it is at hand.
         """
-        if text is None or self.head is None or self.scale is None:
-            return functional.normalize(self.embedding, eps=EPSILON)
-        side = functional.normalize(text @ self.head, eps=EPSILON)
-        return functional.normalize(self.embedding + self.scale * side, eps=EPSILON)
+        parts = self.beside() if beside is None else beside
+        if len(self.log_shares):
+            return self._on_the_simplex(parts)
+        joined = self.embedding
+        for name, vectors in parts.items():
+            joined = joined + self.scales[name] * vectors
+        return functional.normalize(joined, eps=EPSILON)
+
+    def _on_the_simplex(self, parts: Mapping[str, Tensor]) -> Tensor:
+        own = functional.normalize(self.embedding, eps=EPSILON)
+        # The own vector's share is e^0: softmax over it and the sides keeps all above zero.
+        logits = [self.log_shares[name] for name in parts]
+        shares = torch.stack([torch.zeros_like(logits[0]), *logits]).softmax(0)
+        joined = shares[0] * own
+        for share, vectors in zip(shares[1:], parts.values(), strict=True):
+            joined = joined + share * vectors
+        return functional.normalize(joined, eps=EPSILON)
 
     def users(self, items: Tensor, history: Tensor, gap: Tensor) -> Tensor:
         """User vectors, float32[n, d], at length 1; zero for a user without history.

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.encoder import EPSILON
+from model.sides import EPSILON
 
 
 def softmax_loss(

@@ -1,5 +1,6 @@
 """What a fine-tune leaves behind, as arrays: what is served and what the next one goes on from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,23 +20,24 @@ class ModelState:
     Attributes
     ----------
     items : float32[I, d]
-        Z, the vectors served: at length 1 what was learned, shorter what was placed by its text,
+        Z, the vectors served: at length 1 what was learned, shorter what was placed by its like,
         zero rows for items of which nothing is known.
     recency : Recency
         Weights of a user's events, by position (their sum is 1) and by time.
     learned : bool[I]
         Items that had events of their own when this was trained.
     parameters : name -> float32 array
-        The encoder's: ``embedding`` [I, d], ``log_weights`` [H, L], ``log_gaps`` [H, G], and with
-        text ``head`` [t, d] and ``scale`` [].
+        The encoder's: ``embedding`` [I, d], ``log_weights`` [H, L], ``log_gaps`` [H, G],
+        ``log_temperature`` [], and by side ``sides.NAME.*`` and ``scales.NAME`` [] or, fused on the
+        simplex, ``log_shares.NAME`` []; a modality's ``sides.NAME.weight`` is [t, d].
     moments : name -> float32 array
         Adam's first and second moment of each parameter, ``NAME.first`` and ``NAME.second``.
     steps : int
         Adam's count of steps.
     trained_upto : int
         Every event with a smaller sequence has been learned from or could have been replayed.
-    potentials : WarmStart or None
-        Where the next transport between the ID and text spaces starts.
+    potentials : name -> WarmStart
+        Where the next transport between the ID space and a modality's starts.
     """
 
     items: NDArray[np.float32]
@@ -45,7 +47,7 @@ class ModelState:
     trained_upto: int
     moments: Arrays = field(default_factory=dict[str, NDArray[np.float32]])
     steps: int = 0
-    potentials: WarmStart | None = None
+    potentials: Mapping[str, WarmStart] = field(default_factory=dict[str, WarmStart])
 
     def __post_init__(self) -> None:
         size, dim = self.items.shape

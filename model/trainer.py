@@ -5,7 +5,7 @@ of cosines over the event's item and negatives shared by the batch. No user is s
 user's vector is a function of its events, so nothing ages between fine-tunes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,11 @@ from torch.optim.lr_scheduler import LinearLR
 
 from model.alignment import Alignment
 from model.config import ModelConfig
-from model.data import Interactions, TextFeatures
+from model.data import MODALITIES, Features, Interactions
 from model.encoder import Encoder
 from model.errors import InvalidInput, TrainingFailed
-from model.losses import contrastive_loss, softmax_loss
+from model.losses import softmax_loss
+from model.objective import alignment_loss
 from model.recency import buckets
 from model.rotation import Turn
 from model.sampling import choose, contexts
@@ -38,8 +39,8 @@ class Report:
     steps : int
     first_loss, last_loss : float or None
         Mean loss of the first and of the last epoch; None when there was nothing to learn.
-    alignment : Alignment or None
-        Coupling of the ID and the text space; None without two items that have both.
+    alignment : name -> Alignment
+        Coupling of the ID space and each modality's of which at least two items are in both.
     turn : Turn or None
         How the items served have moved since the previous version; None without one.
     """
@@ -49,7 +50,7 @@ class Report:
     steps: int
     first_loss: float | None
     last_loss: float | None
-    alignment: Alignment | None
+    alignment: Mapping[str, Alignment]
     turn: Turn | None
 
 
@@ -69,7 +70,6 @@ class _Course:
     rows: NDArray[np.int64]
     starts: NDArray[np.int64]
     known: NDArray[np.int64]
-    text: Tensor | None
     config: ModelConfig
     epochs: int
 
@@ -83,7 +83,7 @@ MOST = 8
 def finetune(
     data: Interactions,
     *,
-    features: TextFeatures | None = None,
+    features: Mapping[str, Features] | None = None,
     previous: ModelState | None = None,
     config: ModelConfig,
     seed: int,
@@ -96,8 +96,9 @@ def finetune(
     ----------
     data : Interactions
         All events still held; those from ``previous.trained_upto`` on are new.
-    features : TextFeatures
-        Text vectors, a row per item; the first version that has them adds a text head.
+    features : name -> Features
+        Vectors by modality, a row per item; the first version that has one adds its head, and one
+        that is absent costs nothing.
     previous : ModelState
         The version to go on from; without one everything is learned from the beginning.
     seed : int
@@ -116,11 +117,12 @@ def finetune(
     """
     if threads is not None:
         torch.set_num_threads(threads)
-    _check(data, features, previous, config)
+    given = {name: features[name] for name in MODALITIES if name in features} if features else {}
+    _check(data, features or {}, previous, config)
     positives = data.positives()
     rng = np.random.default_rng(seed)
     base = None if anew else previous
-    encoder = begin(positives, features, base, config, rng)
+    encoder = begin(positives, given, base, config, rng)
     upto = 0 if base is None else base.trained_upto
     targets = choose(positives, upto, config.replay, rng)
     optimiser = torch.optim.Adam(
@@ -133,14 +135,13 @@ def finetune(
         rows=targets.row,
         starts=positives.indptr[:-1].repeat(np.diff(positives.indptr)),
         known=np.unique(positives.item).astype(np.int64),
-        text=None if features is None else torch.from_numpy(features.normalised()),
         config=config,
         epochs=config.first_epochs if base is None else config.epochs,
     )
     losses = _learn(encoder, optimiser, course, rng)
     if anew and previous is not None:
-        turn_back(encoder, optimiser, course.text, course.known, previous)
-    state, alignment = finish(encoder, optimiser, data, features, previous, config=config)
+        turn_back(encoder, optimiser, course.known, previous)
+    state, alignment = finish(encoder, optimiser, data, given, previous, base=base, config=config)
     report = Report(
         fresh=targets.fresh,
         replayed=len(targets.row) - targets.fresh,
@@ -190,7 +191,8 @@ def _loss(
     history, time_us = contexts(data, course.starts, rows, config.context)
     gap = buckets(time_us, history >= 0)
     history[rng.random(history.shape, np.float32) < config.context_dropout] = -1
-    items = encoder.items(course.text)
+    beside = encoder.beside()
+    items = encoder.items(beside)
     loss = softmax_loss(
         encoder.users(items, torch.from_numpy(history.astype(np.int64)), torch.from_numpy(gap)),
         items,
@@ -199,23 +201,9 @@ def _loss(
         weight=torch.from_numpy(data.weight[rows]),
         temperature=encoder.temperature,
     )
-    return loss + _contrast(encoder, course, data.item[rows])
-
-
-def _contrast(encoder: Encoder, course: _Course, items: NDArray[np.int32]) -> Tensor:
-    """Contrast own vectors and texts of the batch's items, each once; 0 when that is off."""
-    config = course.config
-    if not config.contrastive_weight or course.text is None or encoder.head is None:
-        return torch.zeros(())
-    ids = torch.from_numpy(np.unique(items).astype(np.int64))
-    text = course.text.index_select(0, ids)
-    loss = contrastive_loss(
-        encoder.embedding.index_select(0, ids),
-        text @ encoder.head,
-        text.any(1),
-        temperature=config.contrastive_temperature,
-    )
-    return config.contrastive_weight * loss
+    spaces = {name: beside[name] for name in MODALITIES if name in beside}
+    ids = torch.from_numpy(np.unique(data.item[rows]).astype(np.int64))
+    return loss + alignment_loss(encoder.embedding, spaces, ids, config)
 
 
 def _batch(rows: int, least: int) -> int:
@@ -239,12 +227,15 @@ def _negatives(known: NDArray[np.int64], count: int, rng: np.random.Generator) -
 
 def _check(
     data: Interactions,
-    features: TextFeatures | None,
+    features: Mapping[str, Features],
     previous: ModelState | None,
     config: ModelConfig,
 ) -> None:
-    if features is not None and len(features.present) != data.items:
-        raise InvalidInput(f"text names {len(features.present)} items, events {data.items}")
+    for name, given in features.items():
+        if name not in MODALITIES:
+            raise InvalidInput(f"modalities are {', '.join(MODALITIES)}, got {name}")
+        if len(given.present) != data.items:
+            raise InvalidInput(f"{name} names {len(given.present)} items, events {data.items}")
     if previous is None:
         return
     was = (previous.dim, previous.recency.length, previous.recency.groups)
@@ -258,10 +249,4 @@ def _check(
         raise InvalidInput(
             f"the previous version knows {len(previous.items)} items, the events {data.items}:"
             " a vocabulary only grows"
-        )
-    head = previous.parameters.get("head")
-    if head is not None and features is not None and len(head) != features.vectors.shape[1]:
-        raise InvalidInput(
-            f"text vectors have {features.vectors.shape[1]} dimensions, the previous version's"
-            f" {len(head)}: start anew to change the embedder"
         )

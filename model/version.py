@@ -20,7 +20,7 @@ from model.errors import InvalidInput, VersionCorrupt
 from model.recency import Recency
 from model.state import ModelState
 
-FORMAT = 3
+FORMAT = 4
 _TENSORS = "state.safetensors"
 _ITEMS = "items.json"
 _META = "version.json"
@@ -130,16 +130,17 @@ def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
     }
     out |= {f"parameter/{name}": array for name, array in state.parameters.items()}
     out |= {f"moment/{name}": array for name, array in state.moments.items()}
-    if state.potentials is not None:
-        out |= {f"transport/{name}": array for name, array in state.potentials.arrays().items()}
-    return {name: np.ascontiguousarray(array) for name, array in out.items()}
+    for space, kept in state.potentials.items():
+        out |= {f"transport/{space}/{name}": array for name, array in kept.arrays().items()}
+    # Not `ascontiguousarray`, which gives a scalar a dimension.
+    return {name: np.asarray(array, order="C") for name, array in out.items()}
 
 
 def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> ModelState:
     def under(prefix: str) -> dict[str, NDArray[np.float32]]:
         return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
-    solved: dict[str, NDArray[Any]] = dict(under("transport/"))
+    spaces = {k.split("/")[1] for k in arrays if k.startswith("transport/")}
     return ModelState(
         items=arrays["items"],
         recency=Recency(arrays["recency/position"], arrays["recency/gap"]),
@@ -148,7 +149,10 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
         moments=under("moment/"),
         steps=steps,
         trained_upto=trained_upto,
-        potentials=WarmStart.from_arrays(solved) if solved else None,
+        potentials={
+            space: WarmStart.from_arrays(dict(under(f"transport/{space}/")))
+            for space in sorted(spaces)
+        },
     )
 
 

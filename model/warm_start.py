@@ -1,25 +1,28 @@
 """From one version to the next: tables that grow, moments that are kept, vectors to serve."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from model.alignment import Alignment, align
 from model.cold import place
 from model.config import ModelConfig
 from model.couplings import WarmStart
-from model.data import Interactions, TextFeatures
+from model.data import Features, Interactions
 from model.encoder import Encoder
+from model.errors import InvalidInput
 from model.propagation import propagate
 from model.recency import GAPS, Recency
 from model.rotation import Turn, measure, rotation, turned
+from model.sides import Head, Side
 from model.state import Arrays, ModelState
 
 
 def begin(
     data: Interactions,
-    features: TextFeatures | None,
+    features: Mapping[str, Features],
     previous: ModelState | None,
     config: ModelConfig,
     rng: np.random.Generator,
@@ -30,25 +33,42 @@ def begin(
     table /= np.float32(np.sqrt(config.dim))
     if previous is not None:
         table[: len(previous.items)] = old["embedding"]
-    log_weights, log_gaps = old.get("log_weights"), old.get("log_gaps")
-    if log_weights is None or log_gaps is None:
-        ages = np.arange(config.context, dtype=np.float32)
-        rates = np.log(2.0) / np.array(config.half_lives, np.float32)
-        log_weights = -rates[:, None].astype(np.float32) * ages
-        log_gaps = np.zeros((len(rates), GAPS), np.float32)
-    head, scale = old.get("head"), old.get("scale")
-    if head is None and features is not None:
-        width = features.vectors.shape[1]
-        head = (rng.standard_normal((width, config.dim)) / np.sqrt(width)).astype(np.float32)
-        scale = np.array(config.text_scale, np.float32)
-    return Encoder(
+    ages = np.arange(config.context, dtype=np.float32)
+    rates = np.log(2.0) / np.array(config.half_lives, np.float32)
+    encoder = Encoder(
         torch.from_numpy(table),
-        torch.from_numpy(log_weights.copy()),
-        torch.from_numpy(log_gaps.copy()),
-        torch.from_numpy(np.array(old.get("log_temperature", np.log(config.temperature)), "f4")),
-        head=None if head is None else torch.from_numpy(head.copy()),
-        scale=None if scale is None else torch.from_numpy(np.array(scale)),
+        torch.from_numpy(-rates[:, None].astype(np.float32) * ages),
+        torch.zeros(len(rates), GAPS),
+        torch.tensor(np.log(config.temperature), dtype=torch.float32),
+        sides=_sides(features, config, rng),
+        scale=config.side_scale,
+        fusion=config.fusion,
     )
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if name in old and name != "embedding":
+                _copy(parameter, old[name], name)
+    return encoder
+
+
+def _sides(
+    features: Mapping[str, Features], config: ModelConfig, rng: np.random.Generator
+) -> dict[str, Side]:
+    sides: dict[str, Side] = {}
+    for name, given in features.items():
+        width = given.vectors.shape[1]
+        weight = (rng.standard_normal((width, config.dim)) / np.sqrt(width)).astype(np.float32)
+        sides[name] = Head(torch.from_numpy(weight), torch.from_numpy(given.normalised()))
+    return sides
+
+
+def _copy(parameter: torch.Tensor, old: NDArray[np.float32], name: str) -> None:
+    if tuple(parameter.shape) != old.shape:
+        raise InvalidInput(
+            f"{name} has shape {old.shape} in the previous version, {tuple(parameter.shape)} now:"
+            " start anew to change the embedder or the configuration"
+        )
+    parameter.copy_(torch.from_numpy(old))
 
 
 def carry_moments(
@@ -74,7 +94,6 @@ def carry_moments(
 def turn_back(
     encoder: Encoder,
     optimiser: torch.optim.Adam,
-    text: Tensor | None,
     known: NDArray[np.int64],
     previous: ModelState,
 ) -> None:
@@ -86,12 +105,10 @@ def turn_back(
     """
     groups = len(encoder.log_weights)
     with torch.no_grad():
-        items = encoder.items(text).numpy()
+        items = encoder.items().numpy()
         both = np.intersect1d(known, np.flatnonzero(previous.learned))
         by = rotation(items[both], previous.items[both], groups)
-        for table in (encoder.embedding, encoder.head):
-            if table is None:
-                continue
+        for table in encoder.into_items():
             table.copy_(torch.from_numpy(turned(table.numpy(), by)))
             held = optimiser.state.get(table)
             if held:
@@ -110,23 +127,32 @@ def finish(
     encoder: Encoder,
     optimiser: torch.optim.Adam,
     data: Interactions,
-    features: TextFeatures | None,
+    features: Mapping[str, Features],
     previous: ModelState | None,
     *,
+    base: ModelState | None,
     config: ModelConfig,
-) -> tuple[ModelState, Alignment | None]:
-    """Take the arrays of a trained encoder; place what has text but no events beside its like.
+) -> tuple[ModelState, dict[str, Alignment]]:
+    """Take the arrays of a trained encoder; place what has no events beside its like.
 
-    The ID and the text space are coupled on the way, from the previous version's potentials.
+    The ID space and each modality's are coupled on the way, from the previous version's
+    potentials. What ``base`` had learned of a side that is not there now is kept as it was.
     """
-    parameters = {name: p.detach().numpy().copy() for name, p in encoder.named_parameters()}
     moments, steps = _moments(encoder, optimiser)
+    parameters = {name: p.detach().numpy().copy() for name, p in encoder.named_parameters()}
+    if base is not None:
+        parameters, moments = base.parameters | parameters, base.moments | moments
     learned = np.zeros(data.items, np.bool_)
     learned[data.item[data.positive]] = True
     upto = int(data.sequence.max()) + 1 if len(data) else 0
-    evidence, potentials = _coupled(parameters, features, learned, previous, config)
+    with torch.no_grad():
+        beside = encoder.beside()
+        z = encoder.items(beside).numpy().copy()
+    spaces = {name: beside[name].numpy() for name in features}
+    potentials = {} if previous is None else dict(previous.potentials)
+    evidence = _coupled(parameters["embedding"], spaces, learned, potentials, config)
     state = ModelState(
-        items=_served(encoder, features, learned, data, config),
+        items=_served(z, features, learned, data, config),
         recency=_recency(parameters),
         learned=learned,
         parameters=parameters,
@@ -159,41 +185,43 @@ def _moments(encoder: Encoder, optimiser: torch.optim.Adam) -> tuple[Arrays, int
 
 
 def _coupled(
-    parameters: Arrays,
-    features: TextFeatures | None,
+    own: NDArray[np.float32],
+    spaces: Mapping[str, NDArray[np.float32]],
     learned: NDArray[np.bool_],
-    previous: ModelState | None,
+    potentials: dict[str, WarmStart],
     config: ModelConfig,
-) -> tuple[Alignment | None, WarmStart | None]:
-    start = None if previous is None else previous.potentials
-    if features is None:
-        return None, start
-    image = features.normalised() @ parameters["head"]
-    usable = learned & image.any(axis=1)
-    found = align(parameters["embedding"], image, usable, start, config.alignment_sample)
-    return (None, start) if found is None else found
+) -> dict[str, Alignment]:
+    """Evidence by modality; the potentials are replaced by those found."""
+    evidence: dict[str, Alignment] = {}
+    for name, space in spaces.items():
+        usable = learned & space.any(axis=1)
+        found = align(own, space, usable, potentials.get(name), config.alignment_sample)
+        if found is not None:
+            evidence[name], potentials[name] = found
+    return evidence
 
 
 def _served(
-    encoder: Encoder,
-    features: TextFeatures | None,
+    z: NDArray[np.float32],
+    features: Mapping[str, Features],
     learned: NDArray[np.bool_],
     data: Interactions,
     config: ModelConfig,
 ) -> NDArray[np.float32]:
-    text = None if features is None else features.normalised()
-    with torch.no_grad():
-        z = encoder.items(None if text is None else torch.from_numpy(text)).numpy().copy()
     z[~learned] = 0.0
     if config.layers:
         z = propagate(data, z, mix=config.layer_weight, hops=config.layers)
-    if features is None or text is None:
-        return z
-    known, new = features.present & learned, features.present & ~learned
-    if known.any() and new.any():
-        counts = recent_counts(data, config)[known]
-        placed = place(text[new], text[known], z[known], counts, epsilon=config.cold_epsilon)
-        z[new] = placed.vectors
+    counts = recent_counts(data, config)
+    placed = learned.copy()
+    for given in features.values():
+        known, new = given.present & learned, given.present & ~placed
+        if known.any() and new.any():
+            rows = given.normalised()
+            put = place(
+                rows[new], rows[known], z[known], counts[known], epsilon=config.cold_epsilon
+            )
+            z[new] = put.vectors
+            placed |= new
     return z
 
 

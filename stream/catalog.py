@@ -15,6 +15,7 @@ from stream.growing import Growing
 
 _NEVER = -1
 TEXT = "text"  # name of the vector, given or embedded, that stands for an item's text
+IMAGE = "image"  # of the vector that stands for its pictures, given in events
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from consumers import embedder
 from consumers.embedder import MiniLM, SentenceModel
 from consumers.errors import SettingsError
 from consumers.settings import Settings
-from consumers.wiring import open_embedder, text_dims
-from stream.catalog import TEXT, Catalog
+from consumers.wiring import open_embedder, vector_dims
+from stream.catalog import IMAGE, TEXT, Catalog
 from stream.events import Item
 
 
@@ -147,14 +147,19 @@ def test_a_length_that_the_embedder_does_not_make_is_refused() -> None:
 
 def test_the_length_of_vectors_is_asked_for_or_known() -> None:
     catalog, minilm = Catalog(), MiniLM()
-    assert text_dims(Settings(), catalog, None) == {TEXT: None}
-    assert text_dims(Settings(text_dim=5), catalog, None) == {TEXT: 5}
-    assert text_dims(Settings(), catalog, minilm) == {TEXT: 384}
-    wire = {"type": "item", "event_id": "e", "item_id": "i", "vectors": {TEXT: [1.0, 2.0]}}
+    assert vector_dims(Settings(), catalog, None) == {TEXT: None, IMAGE: None}
+    assert vector_dims(Settings(text_dim=5), catalog, None)[TEXT] == 5
+    assert vector_dims(Settings(), catalog, minilm)[TEXT] == 384
+    wire = {
+        "type": "item",
+        "event_id": "e",
+        "item_id": "i",
+        "vectors": {TEXT: [1.0, 2.0], IMAGE: [1.0]},
+    }
     catalog.announce(0, Item.model_validate({**wire, "occurred_at": "2026-01-01T00:00:00Z"}))
-    assert text_dims(Settings(), catalog, None) == {TEXT: 2}
+    assert vector_dims(Settings(), catalog, None) == {TEXT: 2, IMAGE: 1}
     with pytest.raises(SettingsError, match="length 2, but 384"):
-        text_dims(Settings(), catalog, minilm)
+        vector_dims(Settings(), catalog, minilm)
 
 
 def test_any_sentence_model_is_read_from_its_folder(minilm: MiniLM) -> None:

@@ -43,8 +43,14 @@ class Stream:
     def click(self, user: str, item: str) -> Applied:
         return self._apply(Kind.CLICK, user, item, None)
 
-    def item(self, item: str, text: tuple[float, ...] | None = None) -> Applied:
-        vectors = None if text is None else {"text": list(text)}
+    def item(
+        self,
+        item: str,
+        text: tuple[float, ...] | None = None,
+        image: tuple[float, ...] | None = None,
+    ) -> Applied:
+        given = {"text": text, "image": image}
+        vectors = {name: list(vector) for name, vector in given.items() if vector is not None}
         told = {"item_id": item, "vectors": vectors, "title": f"the {item}"}
         event = Item.model_validate({**self._common(), **told})
         return self._apply(Kind.ITEM, "", item, event)
@@ -130,6 +136,16 @@ def test_a_new_item_lands_beside_the_popular_one_of_its_text(stream: Stream) -> 
     assert placed[:2] == pytest.approx([1.0, 0.0], abs=1e-3)
     # It may expect the count of its like, so popularity does not sink it.
     assert placed[2] == pytest.approx(live.item_vectors()[0, 2], abs=0.01)
+
+
+def test_an_item_is_placed_by_its_image_where_it_has_no_text(stream: Stream) -> None:
+    stream.item("south", (-1.0, 0.0, 0.0), image=(1.0, 0.0))
+    stream.item("west", image=(0.0, 1.0))
+    z = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
+    live = LiveModel(stream.graph, CONFIG).successor(version(z))
+    live.learn(stream.item("both", (0.0, 1.0, 0.0), image=(1.0, 0.0)))
+    live.learn(stream.item("pictured", image=(0.1, 0.9)))
+    np.testing.assert_allclose(live.item_vectors()[4:, :2], z[[1, 3]], atol=1e-3)
 
 
 def test_an_item_without_text_has_no_direction_until_it_is_learned(stream: Stream) -> None:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from model.data import Interactions, TextFeatures, interactions
+from model.data import Features, Interactions, interactions
 from model.errors import InvalidInput
 from model.sampling import choose, contexts, learnable
 
@@ -88,11 +88,11 @@ def test_all_the_new_and_a_share_of_the_old_are_chosen() -> None:
 
 def test_text_is_normalised_where_present() -> None:
     vectors = np.array([[3, 4], [0, 0], [np.nan, 1]], np.float32)
-    features = TextFeatures(vectors, np.array([True, True, False]))
+    features = Features(vectors, np.array([True, True, False]))
     np.testing.assert_allclose(
         features.normalised(), [[0.6, 0.8], [0.0, 0.0], [0.0, 0.0]], atol=1e-6
     )
     with pytest.raises(InvalidInput, match="NaN"):
-        TextFeatures(vectors, np.ones(3, np.bool_))
+        Features(vectors, np.ones(3, np.bool_))
     with pytest.raises(InvalidInput, match="do not fit 2"):
-        TextFeatures(vectors, np.ones(2, np.bool_))
+        Features(vectors, np.ones(2, np.bool_))

@@ -12,6 +12,7 @@ from model.encoder import Encoder
 from model.errors import InvalidInput
 from model.fold_in import fold_in
 from model.recency import GAPS, Recency, buckets, plain
+from model.sides import Head
 
 
 def drawn(
@@ -162,11 +163,29 @@ def test_text_moves_an_item_as_far_as_its_scale_says() -> None:
         torch.zeros(1, 1),
         torch.zeros(1, GAPS),
         torch.tensor(0.0),
-        head=torch.eye(2) * 9,
-        scale=torch.tensor(2.0),
+        sides={"text": Head(torch.eye(2) * 9, text)},
+        scale=2.0,
     )
     with torch.no_grad():
-        z = encoder.items(text).numpy()
-        plain = encoder.items(None).numpy()
+        z = encoder.items().numpy()
+        plain = encoder.items({}).numpy()
     np.testing.assert_allclose(z, [[np.sqrt(0.5), np.sqrt(0.5)], [1, 0]], atol=1e-6)
     np.testing.assert_allclose(plain, [[1, 0], [1, 0]], atol=1e-6)
+
+
+def test_on_the_simplex_lengths_do_not_count_and_shares_sum_to_one() -> None:
+    own = torch.tensor([[9.0, 0.0, 0.0], [0.1, 0.0, 0.0]])
+    rows = {"text": torch.tensor([[0.0, 3.0, 0], [0, 0, 0]]), "image": torch.eye(3)[[2, 2]]}
+    encoder = Encoder(
+        own,
+        torch.zeros(1, 1),
+        torch.zeros(1, GAPS),
+        torch.tensor(0.0),
+        sides={name: Head(torch.eye(3), each) for name, each in rows.items()},
+        scale=0.5,
+        fusion="simplex",
+    )
+    with torch.no_grad():
+        z = encoder.items().numpy()
+    expected = np.array([[2, 1, 1], [2, 0, 1]], np.float32)
+    np.testing.assert_allclose(z, unit_rows(expected), atol=1e-6)

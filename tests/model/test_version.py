@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from model.config import ModelConfig
-from model.data import TextFeatures, interactions
+from model.data import Features, interactions
 from model.errors import InvalidInput, VersionCorrupt
 from model.state import ModelState
 from model.trainer import finetune
@@ -21,8 +21,10 @@ IDS = (*(f"item {n}" for n in range(9)), "ü\n")
 def state() -> ModelState:
     rng = np.random.default_rng(0)
     data = interactions(rng.integers(0, 9, 99), rng.integers(0, 10, 99), items=10)
-    text = TextFeatures(rng.standard_normal((10, 5)).astype(np.float32), np.ones(10, np.bool_))
-    return finetune(data, features=text, config=CONFIG, seed=1).state
+    text = Features(rng.standard_normal((10, 5)).astype(np.float32), np.ones(10, np.bool_))
+    image = Features(rng.standard_normal((10, 3)).astype(np.float32), np.arange(10) > 3)
+    both = {"text": text, "image": image}
+    return finetune(data, features=both, config=CONFIG, seed=1).state
 
 
 def test_a_version_comes_back_as_it_was(state: ModelState, tmp_path: Path) -> None:
@@ -41,11 +43,11 @@ def test_a_version_comes_back_as_it_was(state: ModelState, tmp_path: Path) -> No
         np.testing.assert_array_equal(getattr(found.state, name), getattr(state, name))
     np.testing.assert_array_equal(found.state.recency.position, state.recency.position)
     np.testing.assert_array_equal(found.state.recency.gap, state.recency.gap)
-    assert state.potentials is not None
-    assert found.state.potentials is not None
-    for field in fields(state.potentials):
-        was, now = (getattr(s.potentials, field.name) for s in (state, found.state))
-        np.testing.assert_array_equal(was, now)
+    assert list(found.state.potentials) == ["image", "text"]
+    for name, kept in found.state.potentials.items():
+        for field in fields(kept):
+            was, now = (getattr(s[name], field.name) for s in (state.potentials, {name: kept}))
+            np.testing.assert_array_equal(was, now)
     assert [p.name for p in tmp_path.iterdir()] == ["7"]
 
 
@@ -61,8 +63,8 @@ def test_learning_goes_on_from_disk_as_from_memory(state: ModelState, tmp_path: 
 
 
 def test_a_version_without_transport_has_none(state: ModelState, tmp_path: Path) -> None:
-    save(replace(state, potentials=None), tmp_path / "v", item_ids=IDS, meta={})
-    assert load(tmp_path / "v").state.potentials is None
+    save(replace(state, potentials={}), tmp_path / "v", item_ids=IDS, meta={})
+    assert load(tmp_path / "v").state.potentials == {}
 
 
 def test_what_a_crash_left_is_written_over_and_a_version_never(
