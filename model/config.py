@@ -4,6 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from model.replay import ReplayKind
+
 
 class ModelConfig(BaseModel):
     """How item vectors are learned and users encoded.
@@ -49,7 +51,19 @@ class ModelConfig(BaseModel):
     final_rate: float = Field(default=0.1, gt=0, le=1)
     """Share of the learning rate that is left at the last step; it falls in a straight line."""
     replay: float = Field(default=4.0, ge=0)
-    """Old events replayed for each new one."""
+    """Old events replayed for each new one, drawn anew each epoch."""
+    replay_kind: ReplayKind = "uniform"
+    """Whether old events are replayed alike, or each octave of their age as often as another."""
+    anchor_weight: float = Field(default=0.0, ge=0)
+    """Weight of the mean squared move of items learned before; 0, for replay does without."""
+    distillation_weight: float = Field(default=0.0, ge=0)
+    """Weight of the divergence, on replayed events, from what the last version would have said; 0,
+    for replay does without."""
+    negative_weight: float = Field(default=0.0, ge=0)
+    """How much an item counts in the softmax of an event that its user passed over shortly before,
+    times its impression's weight over the event's; 0 is off."""
+    negative_count: int = Field(default=8, ge=1)
+    """Such items of an event, at most, the last ones."""
     start_norm: float = Field(default=0.05, gt=0)
     """Euclidean length of a new item's own vector; small, so that it turns quickly."""
     fusion: Literal["free", "simplex"] = "free"

@@ -15,6 +15,7 @@ def softmax_loss(
     negatives: Tensor,
     weight: Tensor,
     temperature: Tensor,
+    passed: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Weighted mean of −log softmax of the target's cosine against the negatives', float32[].
 
@@ -27,12 +28,21 @@ def softmax_loss(
         Shared by the batch; one that is a row's own target is left out of that row.
     weight : float32[B]
     temperature : float32[]
+    passed : int64[B, M] and float32[B, M], optional
+        Negatives of each row's own, and how often each counts; a row's own target does not.
     """
     # Indexing by a tensor adds gradients in any order on several threads; these do not.
     positive = (users * items.index_select(0, target)).sum(1) / temperature
     others = users @ items.index_select(0, negatives).T / temperature
     others = others.masked_fill(target[:, None] == negatives[None, :], -torch.inf)
-    every = torch.cat([positive[:, None], others], dim=1)
+    columns = [positive[:, None], others]
+    if passed is not None:
+        item, counts = passed
+        shown = items.index_select(0, item.flatten()).reshape(*item.shape, -1)
+        own = (shown @ users[:, :, None]).squeeze(2) / temperature
+        # The logarithm of how often it counts, beside its score, is counting it so often.
+        columns.append(own + counts.masked_fill(item == target[:, None], 0.0).log())
+    every = torch.cat(columns, dim=1)
     loss = functional.cross_entropy(every, torch.zeros_like(target), reduction="none")
     return (loss * weight).sum() / weight.sum()
 

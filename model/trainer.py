@@ -19,11 +19,14 @@ from model.config import ModelConfig
 from model.data import MODALITIES, Features, Interactions
 from model.encoder import Encoder
 from model.errors import InvalidInput, TrainingFailed
+from model.forgetting import Memory, anchor_loss, distillation_loss, remember
 from model.losses import softmax_loss
 from model.objective import alignment_loss
+from model.passed_over import PassedOver, passed_over
 from model.recency import buckets
+from model.replay import Targets, choose
 from model.rotation import Turn
-from model.sampling import choose, contexts
+from model.sampling import contexts
 from model.state import ModelState
 from model.warm_start import begin, carry_moments, finish, since, turn_back
 
@@ -35,7 +38,7 @@ class Report:
     Attributes
     ----------
     fresh, replayed : int
-        Events learned from for the first time, and again.
+        Events of an epoch learned from for the first time, and again.
     steps : int
     first_loss, last_loss : float or None
         Mean loss of the first and of the last epoch; None when there was nothing to learn.
@@ -67,11 +70,14 @@ class _Course:
     """What does not change while a fine-tune runs."""
 
     data: Interactions
-    rows: NDArray[np.int64]
+    targets: Targets
     starts: NDArray[np.int64]
     known: NDArray[np.int64]
     config: ModelConfig
     epochs: int
+    upto: int
+    memory: Memory | None
+    passed: PassedOver | None
 
 
 STEPS = 256
@@ -124,7 +130,7 @@ def finetune(
     base = None if anew else previous
     encoder = begin(positives, given, base, config, rng)
     upto = 0 if base is None else base.trained_upto
-    targets = choose(positives, upto, config.replay, rng)
+    targets = choose(positives, upto, config.replay, config.replay_kind)
     optimiser = torch.optim.Adam(
         encoder.parameters(), lr=config.first_rate if base is None else config.rate
     )
@@ -132,19 +138,22 @@ def finetune(
     encoder.log_temperature.requires_grad_(config.temperature_learned)
     course = _Course(
         data=positives,
-        rows=targets.row,
+        targets=targets,
         starts=positives.indptr[:-1].repeat(np.diff(positives.indptr)),
         known=np.unique(positives.item).astype(np.int64),
         config=config,
         epochs=config.first_epochs if base is None else config.epochs,
+        upto=upto,
+        memory=None if base is None else _memory(encoder, positives, upto, config),
+        passed=passed_over(data) if config.negative_weight else None,
     )
     losses = _learn(encoder, optimiser, course, rng)
     if anew and previous is not None:
         turn_back(encoder, optimiser, course.known, previous)
     state, alignment = finish(encoder, optimiser, data, given, previous, base=base, config=config)
     report = Report(
-        fresh=targets.fresh,
-        replayed=len(targets.row) - targets.fresh,
+        fresh=len(targets.fresh),
+        replayed=targets.replayed,
         steps=sum(len(epoch) for epoch in losses),
         first_loss=float(np.mean(losses[0])) if losses[0] else None,
         last_loss=float(np.mean(losses[-1])) if losses[-1] else None,
@@ -162,13 +171,13 @@ def _learn(
 ) -> list[list[float]]:
     """Run all epochs; losses by epoch and step."""
     losses: list[list[float]] = []
-    size = _batch(len(course.rows), course.config.batch)
-    steps = -(-len(course.rows) // size) * course.epochs
+    size = _batch(len(course.targets), course.config.batch)
+    steps = -(-len(course.targets) // size) * course.epochs
     final = course.config.final_rate
     schedule = LinearLR(optimiser, 1.0, final, total_iters=max(steps - 1, 1))
     for _ in range(course.epochs):
         losses.append([])
-        for rows in _batches(course.rows, size, rng):
+        for rows in _batches(course.targets.draw(rng), size, rng):
             optimiser.zero_grad(set_to_none=True)
             loss = _loss(encoder, course, rows, rng)
             if not torch.isfinite(loss):
@@ -191,19 +200,55 @@ def _loss(
     history, time_us = contexts(data, course.starts, rows, config.context)
     gap = buckets(time_us, history >= 0)
     history[rng.random(history.shape, np.float32) < config.context_dropout] = -1
+    seen, ago = torch.from_numpy(history.astype(np.int64)), torch.from_numpy(gap)
+    negatives = torch.from_numpy(_negatives(course.known, config.negatives, rng))
     beside = encoder.beside()
     items = encoder.items(beside)
+    users = encoder.users(items, seen, ago)
     loss = softmax_loss(
-        encoder.users(items, torch.from_numpy(history.astype(np.int64)), torch.from_numpy(gap)),
+        users,
         items,
         target=torch.from_numpy(data.item[rows].astype(np.int64)),
-        negatives=torch.from_numpy(_negatives(course.known, config.negatives, rng)),
+        negatives=negatives,
         weight=torch.from_numpy(data.weight[rows]),
         temperature=encoder.temperature,
+        passed=_passed(course, rows),
     )
+    memory = course.memory
+    if memory is not None and config.anchor_weight:
+        loss = loss + config.anchor_weight * anchor_loss(items, memory)
+    if memory is not None and config.distillation_weight:
+        loss = loss + config.distillation_weight * distillation_loss(
+            users,
+            items,
+            memory,
+            history=seen,
+            gap=ago,
+            among=negatives,
+            replayed=torch.from_numpy(data.sequence[rows] < course.upto),
+            temperature=encoder.temperature,
+        )
     spaces = {name: beside[name] for name in MODALITIES if name in beside}
     ids = torch.from_numpy(np.unique(data.item[rows]).astype(np.int64))
     return loss + alignment_loss(encoder.embedding, spaces, ids, config)
+
+
+def _passed(course: _Course, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor] | None:
+    """Items passed over before each row, and how often each counts."""
+    if course.passed is None:
+        return None
+    config = course.config
+    item, weight = course.passed.before(rows, config.negative_count)
+    counts = config.negative_weight * weight / course.data.weight[rows][:, None]
+    return torch.from_numpy(item.astype(np.int64)), torch.from_numpy(counts)
+
+
+def _memory(encoder: Encoder, data: Interactions, upto: int, config: ModelConfig) -> Memory | None:
+    """What the last version knew, where something is to hold on to it."""
+    if not (config.anchor_weight or config.distillation_weight):
+        return None
+    old = data.item[data.sequence < upto]
+    return remember(encoder, np.bincount(old, minlength=data.items))
 
 
 def _batch(rows: int, least: int) -> int:

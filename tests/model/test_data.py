@@ -3,7 +3,8 @@ import pytest
 
 from model.data import Features, Interactions, interactions
 from model.errors import InvalidInput
-from model.sampling import choose, contexts, learnable
+from model.replay import choose, learnable
+from model.sampling import contexts
 
 
 def small(**change: object) -> Interactions:
@@ -74,16 +75,15 @@ def test_contexts_stop_at_the_user_and_never_hold_the_future() -> None:
 
 
 def test_all_the_new_and_a_share_of_the_old_are_chosen() -> None:
-    rng = np.random.default_rng(0)
     data = interactions(np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20), items=10)
-    chosen = choose(data, 150, 1.5, rng)
-    new = chosen.row[: chosen.fresh]
-    assert (data.sequence[new] >= 150).all()
-    assert chosen.fresh == np.count_nonzero(learnable(data) & (data.sequence >= 150)) == 45
-    again = chosen.row[chosen.fresh :]
+    chosen = choose(data, 150, 1.5)
+    assert (data.sequence[chosen.fresh] >= 150).all()
+    new = np.count_nonzero(learnable(data) & (data.sequence >= 150))
+    assert len(chosen.fresh) == new == 45
+    again = chosen.draw(np.random.default_rng(0))[45:]
     assert (data.sequence[again] < 150).all()
     assert len(np.unique(again)) == len(again) == 68
-    assert len(choose(data, 150, 0.0, rng).row) == 45
+    assert len(choose(data, 150, 0.0)) == 45
 
 
 def test_text_is_normalised_where_present() -> None:

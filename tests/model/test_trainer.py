@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model import sampling, trainer, warm_start
+from model import replay, sampling, trainer, warm_start
 from model.config import ModelConfig
 from model.data import Features, Interactions, interactions
 from model.encoder import TEMPERATURES, Encoder
@@ -131,9 +131,9 @@ def test_a_later_finetune_learns_the_new_and_goes_on_from_the_old() -> None:
     late = finetune(data, previous=early.state, config=CONFIG, seed=2)
     assert early.state.trained_upto == half
     assert late.state.trained_upto == len(data)
-    new = np.count_nonzero(sampling.learnable(data) & (data.sequence >= half))
+    new = np.count_nonzero(replay.learnable(data) & (data.sequence >= half))
     assert late.report.fresh == new
-    old = np.count_nonzero(sampling.learnable(data) & (data.sequence < half))
+    old = np.count_nonzero(replay.learnable(data) & (data.sequence < half))
     assert late.report.replayed == min(old, 2 * new)
     assert late.state.steps == early.state.steps + late.report.steps
     assert recall(late.state) >= max(BOUND, recall(early.state) - 0.05)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from model.data import Interactions, interactions
-from model.sampling import choose, contexts, learnable
+from model.replay import ReplayKind, by_octave, choose, learnable
+from model.sampling import contexts
 
 USERS, ITEMS = 5, 6
 Events = list[tuple[int, int, float]]
@@ -64,31 +64,56 @@ def data() -> Interactions:
     return interactions(np.zeros(30, np.int64), np.arange(30), items=30)
 
 
-def sequences(data: Interactions, row: NDArray[np.int64]) -> NDArray[np.int64]:
-    return data.sequence[row]
-
-
+@pytest.mark.parametrize("kind", ["uniform", "stratified"])
 @pytest.mark.parametrize(("replay", "wanted"), [(0.0, 0), (0.5, 5), (1.3, 13), (9.0, 19)])
 def test_all_that_is_new_and_so_much_of_the_old(
-    data: Interactions, replay: float, wanted: int
+    data: Interactions, replay: float, wanted: int, kind: ReplayKind
 ) -> None:
-    chosen = choose(data, 20, replay, np.random.default_rng(0))
-    taken = sequences(data, chosen.row)
-    assert chosen.fresh == 10
+    chosen = choose(data, 20, replay, kind)
+    taken = data.sequence[chosen.draw(np.random.default_rng(0))]
+    assert len(chosen.fresh) == 10
     assert sorted(taken[:10].tolist()) == list(range(20, 30))
     again = taken[10:]
-    assert len(np.unique(again)) == len(again) == wanted
+    assert len(np.unique(again)) == len(again) == chosen.replayed == wanted
+    assert len(chosen) == 10 + wanted
     assert ((again >= 1) & (again < 20)).all()
 
 
+def test_each_epoch_draws_anew(data: Interactions) -> None:
+    chosen, rng = choose(data, 20, 0.5), np.random.default_rng(0)
+    first, second = (set(chosen.draw(rng)[10:].tolist()) for _ in range(2))
+    assert first != second
+
+
 def test_replay_is_uniform_over_the_old(data: Interactions) -> None:
-    drawn = [choose(data, 20, 0.5, np.random.default_rng(seed)).row[10:] for seed in range(2_000)]
-    counts = np.bincount(np.concatenate(drawn), minlength=20)[1:20]
+    chosen, rng = choose(data, 20, 0.5), np.random.default_rng(0)
+    drawn = np.concatenate([chosen.draw(rng)[10:] for _ in range(2_000)])
+    counts = np.bincount(drawn, minlength=20)[1:20]
     # 5 of 19 each time: mean 526, standard deviation 20.
     assert counts.min() > 526 - 5 * 20
     assert counts.max() < 526 + 5 * 20
 
 
+def test_each_octave_of_age_is_replayed_alike() -> None:
+    data = interactions(np.zeros(160, np.int64), np.arange(160), items=160)
+    chosen, rng = choose(data, 150, 0.1, "stratified"), np.random.default_rng(0)
+    drawn = np.concatenate([data.sequence[chosen.draw(rng)[10:]] for _ in range(4_000)])
+    age = 149 - drawn
+    # Octaves of 10, 10, 20, 40 events and what is left of the fifth, 69 (the first is no target).
+    counts = np.histogram(age, [0, 10, 20, 40, 80, 160])[0]
+    assert np.abs(counts - 800).max() < 5 * np.sqrt(4_000 * 0.2 * 0.8)
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=60, unique=True), st.integers(0, 9))
+def test_octaves_have_the_same_chance_whatever_the_order(sequence: list[int], unit: int) -> None:
+    order = np.array(sequence, np.int64)
+    chance, back = by_octave(order, unit), by_octave(np.sort(order), unit)
+    np.testing.assert_array_equal(chance[np.argsort(order)], back)
+    assert chance.sum() == pytest.approx(
+        np.floor(np.log2(max((len(order) - 1) // max(unit, 1), 0.5))) + 2
+    )
+
+
 def test_without_new_events_nothing_is_replayed(data: Interactions) -> None:
-    chosen = choose(data, 30, 2.0, np.random.default_rng(0))
-    assert chosen.fresh == len(chosen.row) == 0
+    chosen = choose(data, 30, 2.0)
+    assert len(chosen.draw(np.random.default_rng(0))) == len(chosen) == 0
