@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.features import features_of
+from consumers.passed_over import PassedOver, passed_over
 from consumers.scores import SCORED_KINDS
 from consumers.tally import Tally
 from consumers.texts import Texts
@@ -50,6 +51,7 @@ class Dataset:
     users, items : int
     features : name -> Features
         By modality.
+    passed : PassedOver or None
     """
 
     user: Ints
@@ -62,13 +64,20 @@ class Dataset:
     users: int
     items: int
     features: Mapping[str, Features] = field(default_factory=dict[str, Features])
+    passed: PassedOver | None = None
 
     def __len__(self) -> int:
         return len(self.user)
 
-    def upto(self, end: int) -> Interactions:
-        """The first ``end`` events, with the items known by then."""
-        return interactions(
+    def upto(self, end: int, *, passed_over: bool = False) -> Interactions:
+        """The first ``end`` events, with the items known by then.
+
+        Parameters
+        ----------
+        passed_over : bool
+            With the impressions of which it was known by then that nothing answers.
+        """
+        positives = interactions(
             self.user[:end],
             self.item[:end],
             items=self.vocabulary(end),
@@ -76,6 +85,9 @@ class Dataset:
             time_us=self.time_us[:end],
             weight=self.weight[:end],
         )
+        if not passed_over or self.passed is None:
+            return positives
+        return self.passed.beside(positives, end)
 
     def vocabulary(self, end: int) -> int:
         """Items known after the first ``end`` events."""
@@ -98,6 +110,7 @@ def dataset(
     history: int = 0,
     items: int | None = None,
     features: Mapping[str, Features] | None = None,
+    passed: PassedOver | None = None,
 ) -> Dataset:
     """Check and complete the arrays of a `Dataset`.
 
@@ -122,6 +135,7 @@ def dataset(
         users=int(user.max()) + 1 if len(user) else 0,
         items=size,
         features=features or {},
+        passed=passed,
     )
 
 
@@ -187,6 +201,7 @@ def _gathered(taken: list[tuple[Applied, int, bool]], graph: Graph) -> Dataset:
         history=int(before.sum()),
         items=len(graph.items),
         features=features_of(graph.catalog.items, len(graph.items)),
+        passed=passed_over(graph, _joined([a.sequence for a, _, _ in taken])[positive]),
     )
 
 

@@ -7,6 +7,8 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from consumers.features import features_of
 from consumers.settings import Settings
 from consumers.versions import Version, Versions
@@ -121,7 +123,7 @@ def learn(
     since_anew = 0 if base is None else int(str(base.meta.get("since_anew", 0))) + 1
     anew = retrain_every is not None and since_anew >= retrain_every
     tuned = finetune(
-        interactions(snapshot),
+        interactions(snapshot, passed_over=config.negative_weight > 0),
         features=features_of(snapshot.catalog.items, snapshot.view.n_items),
         previous=None if base is None else base.load(),
         config=config,
@@ -144,15 +146,25 @@ def learn(
     return version
 
 
-def interactions(snapshot: OpenedView) -> Interactions:
-    """The snapshot's positive edges, grouped by user, as the model takes them."""
-    csr = snapshot.view.csr()
+def interactions(snapshot: OpenedView, *, passed_over: bool = False) -> Interactions:
+    """The snapshot's positive edges, grouped by user, as the model takes them.
+
+    Parameters
+    ----------
+    passed_over : bool
+        With the impressions that nothing has answered within the time that an answer has.
+    """
+    view = snapshot.view
+    csr = view.csr(impressions=passed_over)
+    if passed_over:
+        csr = csr.where((csr.kind != Kind.IMPRESSION) | (csr.time_us < view.decided_us))
     return Interactions(
         indptr=csr.indptr,
         item=csr.item,
         time_us=csr.time_us,
-        weight=csr.weight,
+        weight=np.abs(csr.weight),
         sequence=csr.sequence,
         positive=csr.kind != Kind.IMPRESSION,
-        items=snapshot.view.n_items,
+        items=view.n_items,
+        late=csr.kind == Kind.CONVERSION,
     )

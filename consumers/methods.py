@@ -93,7 +93,7 @@ class Goat:
 
     def learn(self, data: Dataset, upto: int) -> None:
         tuned = finetune(
-            data.upto(upto),
+            data.upto(upto, passed_over=self.config.negative_weight > 0),
             features=data.features_upto(upto),
             previous=self.state,
             config=self.config,

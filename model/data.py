@@ -32,6 +32,9 @@ class Interactions:
         False for what was shown and passed over: never a target nor part of a context.
     items : int
         Size I of the item vocabulary.
+    late : bool[E], optional
+        Events whose label may have come after them, such as a click that has led to a conversion:
+        a version that has not learned one as such learns it as if it were new.
 
     Raises
     ------
@@ -46,6 +49,7 @@ class Interactions:
     sequence: NDArray[np.int64]
     positive: NDArray[np.bool_]
     items: int
+    late: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         _check_pointers(self.indptr, len(self.item))
@@ -54,6 +58,7 @@ class Interactions:
             "weight": len(self.weight),
             "sequence": len(self.sequence),
             "positive": len(self.positive),
+            "late": len(self.item) if self.late is None else len(self.late),
         }
         for name, length in lengths.items():
             if length != len(self.item):
@@ -92,6 +97,7 @@ class Interactions:
             sequence=self.sequence[keep],
             positive=self.positive[keep],
             items=self.items,
+            late=None if self.late is None else self.late[keep],
         )
 
 
@@ -104,6 +110,7 @@ def interactions(
     time_us: NDArray[np.int64] | None = None,
     weight: NDArray[np.float32] | None = None,
     positive: NDArray[np.bool_] | None = None,
+    sequence: NDArray[np.int64] | None = None,
 ) -> Interactions:
     """Group events given in order of arrival by user.
 
@@ -116,6 +123,7 @@ def interactions(
     time_us : int64[E], default the order of arrival
     weight : float32[E], default 1
     positive : bool[E], default True
+    sequence : int64[E], default the order given
     """
     n = len(user)
     count = (int(user.max()) + 1 if n else 0) if users is None else users
@@ -129,7 +137,7 @@ def interactions(
         item=item[order].astype(np.int32),
         time_us=time[order],
         weight=(np.ones(n, np.float32) if weight is None else weight)[order],
-        sequence=order.astype(np.int64),
+        sequence=order.astype(np.int64) if sequence is None else sequence[order],
         positive=(np.ones(n, np.bool_) if positive is None else positive)[order],
         items=items,
     )

@@ -63,20 +63,41 @@ def learnable(data: Interactions) -> NDArray[np.bool_]:
     return first & (before > 0) & (data.weight > 0)
 
 
-def choose(
-    data: Interactions, trained_upto: int, replay: float, kind: ReplayKind = "uniform"
-) -> Targets:
-    """All new events, and ``replay`` times as many older ones to be drawn in each epoch.
+def unlearned(
+    data: Interactions, trained_upto: int, late: NDArray[np.int64] | None
+) -> NDArray[np.bool_]:
+    """Events that a version has not learned, or not under the label that they have now, bool[E].
 
     Parameters
     ----------
     trained_upto : int
         Events with a smaller sequence are old.
+    late : int64[*] or None
+        Sequences of the late labels learned (`model.state`); None where that is not known, and no
+        label counts as corrected.
+    """
+    new: NDArray[np.bool_] = data.sequence >= trained_upto
+    if data.late is None or late is None:
+        return new
+    return new | (data.late & ~np.isin(data.sequence, late))
+
+
+def choose(
+    data: Interactions,
+    new: NDArray[np.bool_],
+    replay: float,
+    kind: ReplayKind = "uniform",
+) -> Targets:
+    """All new events, and ``replay`` times as many older ones to be drawn in each epoch.
+
+    Parameters
+    ----------
+    new : bool[E]
+        As `unlearned` tells.
     kind
         Whether old events are drawn alike, or as `by_octave` says.
     """
     usable = learnable(data)
-    new = data.sequence >= trained_upto
     fresh, old = np.flatnonzero(usable & new), np.flatnonzero(usable & ~new)
     wanted = min(len(old), round(replay * len(fresh)))
     chance = by_octave(data.sequence[old], len(fresh)) if kind == "stratified" and wanted else None

@@ -38,6 +38,9 @@ class ModelState:
         Every event with a smaller sequence has been learned from or could have been replayed.
     potentials : name -> WarmStart
         Where the next transport between the ID space and a modality's starts.
+    late : int64[*] or None
+        Sequences of the events whose late label (`Interactions.late`) this version has learned,
+        ascending; None where that is not known.
     """
 
     items: NDArray[np.float32]
@@ -48,6 +51,7 @@ class ModelState:
     moments: Arrays = field(default_factory=dict[str, NDArray[np.float32]])
     steps: int = 0
     potentials: Mapping[str, WarmStart] = field(default_factory=dict[str, WarmStart])
+    late: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         size, dim = self.items.shape

@@ -24,7 +24,7 @@ from model.losses import softmax_loss
 from model.objective import alignment_loss
 from model.passed_over import PassedOver, passed_over
 from model.recency import buckets
-from model.replay import Targets, choose
+from model.replay import Targets, choose, unlearned
 from model.rotation import Turn
 from model.sampling import contexts
 from model.state import ModelState
@@ -75,7 +75,7 @@ class _Course:
     known: NDArray[np.int64]
     config: ModelConfig
     epochs: int
-    upto: int
+    new: NDArray[np.bool_]
     memory: Memory | None
     passed: PassedOver | None
 
@@ -129,8 +129,9 @@ def finetune(
     rng = np.random.default_rng(seed)
     base = None if anew else previous
     encoder = begin(positives, given, base, config, rng)
-    upto = 0 if base is None else base.trained_upto
-    targets = choose(positives, upto, config.replay, config.replay_kind)
+    known_upto, known_late = (0, None) if base is None else (base.trained_upto, base.late)
+    new = unlearned(positives, known_upto, known_late)
+    targets = choose(positives, new, config.replay, config.replay_kind)
     optimiser = torch.optim.Adam(
         encoder.parameters(), lr=config.first_rate if base is None else config.rate
     )
@@ -143,8 +144,8 @@ def finetune(
         known=np.unique(positives.item).astype(np.int64),
         config=config,
         epochs=config.first_epochs if base is None else config.epochs,
-        upto=upto,
-        memory=None if base is None else _memory(encoder, positives, upto, config),
+        new=new,
+        memory=None if base is None else _memory(encoder, positives, new, config),
         passed=passed_over(data) if config.negative_weight else None,
     )
     losses = _learn(encoder, optimiser, course, rng)
@@ -225,7 +226,7 @@ def _loss(
             history=seen,
             gap=ago,
             among=negatives,
-            replayed=torch.from_numpy(data.sequence[rows] < course.upto),
+            replayed=torch.from_numpy(~course.new[rows]),
             temperature=encoder.temperature,
         )
     spaces = {name: beside[name] for name in MODALITIES if name in beside}
@@ -243,12 +244,13 @@ def _passed(course: _Course, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor] |
     return torch.from_numpy(item.astype(np.int64)), torch.from_numpy(counts)
 
 
-def _memory(encoder: Encoder, data: Interactions, upto: int, config: ModelConfig) -> Memory | None:
+def _memory(
+    encoder: Encoder, data: Interactions, new: NDArray[np.bool_], config: ModelConfig
+) -> Memory | None:
     """What the last version knew, where something is to hold on to it."""
     if not (config.anchor_weight or config.distillation_weight):
         return None
-    old = data.item[data.sequence < upto]
-    return remember(encoder, np.bincount(old, minlength=data.items))
+    return remember(encoder, np.bincount(data.item[~new], minlength=data.items))
 
 
 def _batch(rows: int, least: int) -> int:

@@ -130,6 +130,8 @@ def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
     }
     out |= {f"parameter/{name}": array for name, array in state.parameters.items()}
     out |= {f"moment/{name}": array for name, array in state.moments.items()}
+    if state.late is not None:
+        out["late"] = state.late
     for space, kept in state.potentials.items():
         out |= {f"transport/{space}/{name}": array for name, array in kept.arrays().items()}
     # Not `ascontiguousarray`, which gives a scalar a dimension.
@@ -153,6 +155,7 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
             space: WarmStart.from_arrays(dict(under(f"transport/{space}/")))
             for space in sorted(spaces)
         },
+        late=arrays.get("late"),
     )
 
 

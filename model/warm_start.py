@@ -160,6 +160,7 @@ def finish(
         steps=max(steps, 0 if previous is None else previous.steps),
         trained_upto=max(upto, 0 if previous is None else previous.trained_upto),
         potentials=potentials,
+        late=None if data.late is None else np.sort(data.sequence[data.late]),
     )
     return state, evidence
 

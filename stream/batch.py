@@ -27,7 +27,10 @@ class Partition(NamedTuple):
 
 
 class Kind(IntEnum):
-    """What happened. Values are stored on disk: append, never renumber."""
+    """What happened. Values are stored on disk: append, never renumber.
+
+    15 stays free: an edge of a kind whose last three bits are set is an impression.
+    """
 
     VIEW = 0
     CLICK = 1

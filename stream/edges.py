@@ -22,6 +22,7 @@ SHOWN = 0x40  # began as an impression
 ERASED = 0xFF
 CLICKED = Kind.IMPRESSION | GONE
 CODE = 0x3F  # the bits that hold the `Kind`
+EXPOSURE = 0x38  # of an impression: the bits that hold its level (`stream.exposure`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class EdgeRows:
     user, item : int32[n]
     time_us : int64[n]
     kind : uint8[n]
-        A `Kind`, with the flags `GONE` and `SHOWN`.
+        A `Kind`, with the flags `GONE` and `SHOWN`, and an impression's `EXPOSURE`.
     link : uint32[n]
         How many edges ago the user's previous positive one came; 0 for none. Of an impression
         that a click has retired: how many edges later (modulo 2**32) that click came.
@@ -94,6 +95,12 @@ class _Slab:
 def _frozen(column: NDArray[T]) -> NDArray[T]:
     column.flags.writeable = False
     return column
+
+
+def codes(kind: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The `Kind` of edges of these stored kinds that are in the graph; uint8[n]."""
+    shown = (kind & np.uint8(Kind.IMPRESSION)) == Kind.IMPRESSION
+    return np.where(shown, np.uint8(Kind.IMPRESSION), kind & np.uint8(CODE))
 
 
 def live(kind: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -17,8 +17,9 @@ from stream.batch import EventBatch, Kind
 from stream.catalog import Catalog
 from stream.chains import Chains
 from stream.degrees import Degrees
-from stream.edges import CODE, EdgeLog, EdgeRows, live, positive
+from stream.edges import EdgeLog, EdgeRows, codes, live, positive
 from stream.events import Campaign, Item
+from stream.exposure import exposed
 from stream.growing import Growing
 from stream.histories import Histories, Recent
 from stream.joins import Joins
@@ -195,7 +196,8 @@ class Graph:
             rows, kind, time_us, user, item = rows[at], kind[at], time_us[at], user[at], item[at]
         if len(rows):
             link = self.chains.extend(user, positive(plan.kind))
-            self.edges.append(EdgeRows(user, item, time_us, plan.kind, link))
+            stored = exposed(plan.kind, batch.details, rows)
+            self.edges.append(EdgeRows(user, item, time_us, stored, link))
         first = self.edges.next - len(rows)
         effects.changed += self.joins.settle(batch.partition, plan, first, kind)
         effects.row.append(rows)
@@ -338,7 +340,7 @@ class Graph:
             at = np.flatnonzero(live(piece.kind) & (piece.time_us >= self.horizon_us))
             users = [self.users.name(u) for u in piece.user[at].tolist()]
             items = [self.items.name(i) for i in piece.item[at].tolist()]
-            kinds = [Kind(k).name for k in (piece.kind[at] & np.uint8(CODE)).tolist()]
+            kinds = [Kind(k).name for k in codes(piece.kind[at]).tolist()]
             found += zip(users, items, piece.time_us[at].tolist(), kinds, strict=True)
         return sorted(found)
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from stream.batch import Kind, Partition
 from stream.chains import Chains
-from stream.edges import CLICKED, GONE, SHOWN, EdgeLog
+from stream.edges import CLICKED, EXPOSURE, GONE, SHOWN, EdgeLog
 from stream.window import IdTable, IdWindow
 
 _WRAP = 1 << 32
@@ -239,7 +239,8 @@ class Joins:
             return GONE
         if time_us is not None and edges.time_us_at(at) < time_us - self._attribution_us:
             return GONE
-        return self._edges.kind_at(at)
+        kind = self._edges.kind_at(at)
+        return kind & ~EXPOSURE if kind & Kind.IMPRESSION == Kind.IMPRESSION else kind
 
     def _set(self, at: int, kind: int) -> None:
         self._edges.set_kind(at, kind)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.batch import Kind
-from stream.edges import CODE, EdgeSlice, live, positive
+from stream.edges import EdgeSlice, codes, live, positive
+from stream.exposure import factors
 
 T = TypeVar("T", bound=np.generic)
 
@@ -87,7 +88,8 @@ class Csr:
     kind : uint8[E]
         A `Kind`.
     weight : float32[E]
-        Weight of the kind times 2^(-age / half-life); negative for impressions.
+        Weight of the kind times 2^(-age / half-life); negative for impressions, and times what
+        their position and propensity say (`stream.exposure`).
     sequence : int64[E]
         Number of each edge by arrival.
     """
@@ -101,6 +103,17 @@ class Csr:
 
     def __len__(self) -> int:
         return len(self.item)
+
+    def where(self, keep: NDArray[np.bool_]) -> "Csr":
+        """Only these edges; keep is bool[E]."""
+        return Csr(
+            np.append(0, np.cumsum(keep))[self.indptr],
+            self.item[keep],
+            self.time_us[keep],
+            self.kind[keep],
+            self.weight[keep],
+            self.sequence[keep],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +145,11 @@ class GraphView:
         """Edges before this time are not in the graph any more."""
         return horizon(self.now_us, self.config.window_us)
 
+    @property
+    def decided_us(self) -> int:
+        """Whether an impression before this time is answered is known."""
+        return self.now_us - self.config.answer_us
+
     def csr(self, *, impressions: bool = False, at_us: int | None = None) -> Csr:
         """Group the edges by user.
 
@@ -149,11 +167,11 @@ class GraphView:
         indptr = np.zeros(self.n_users + 1, np.int64)
         np.cumsum(np.bincount(user, minlength=self.n_users), out=indptr[1:])
         weight = self._weights(kind, time_us, self.now_us if at_us is None else at_us)
-        csr = Csr(indptr, item, time_us, kind, weight, rest.sequence[order])
+        csr = Csr(indptr, item, time_us, codes(kind), weight, rest.sequence[order])
         return self._without_answered(user, csr) if impressions else csr
 
     def _gather(self, impressions: bool) -> tuple[NDArray[np.int32], Csr]:
-        """Columns of the edges wanted, in order of arrival."""
+        """Columns of the edges wanted, in order of arrival, with their stored kinds."""
         of = live if impressions else positive
         parts: list[tuple[EdgeSlice, NDArray[np.int64]]] = []
         for piece in self.slices:
@@ -166,7 +184,7 @@ class GraphView:
             np.empty(0, np.int64),
             _joined([p.item[at] for p, at in parts], np.int32),
             _joined([p.time_us[at] for p, at in parts], np.int64),
-            _joined([p.kind[at] & np.uint8(CODE) for p, at in parts], np.uint8),
+            _joined([p.kind[at] for p, at in parts], np.uint8),
             empty,
             _joined([p.first + at for p, at in parts], np.int64),
         )
@@ -178,7 +196,7 @@ class GraphView:
         table = np.zeros(Kind.IMPRESSION + 1, np.float32)
         for code, value in self.config.weights.items():
             table[code] = value
-        weight: NDArray[np.float32] = table[kind]
+        weight: NDArray[np.float32] = table[codes(kind)] * factors(kind)
         if self.config.half_life_us is not None:
             age = np.maximum(at_us - time_us, 0) / self.config.half_life_us
             weight = (weight * np.exp2(-age)).astype(np.float32)
@@ -196,15 +214,7 @@ class GraphView:
         wait = csr.time_us[order][found] - csr.time_us[order]
         keep = np.ones(len(pair), np.bool_)
         keep[order] = liked | ~(same & (wait <= self.config.answer_us))
-        indptr = np.append(0, np.cumsum(keep))[csr.indptr]
-        return Csr(
-            indptr,
-            csr.item[keep],
-            csr.time_us[keep],
-            csr.kind[keep],
-            csr.weight[keep],
-            csr.sequence[keep],
-        )
+        return csr.where(keep)
 
 
 def horizon(now_us: int, window_us: int | None) -> int:

@@ -76,14 +76,14 @@ def test_contexts_stop_at_the_user_and_never_hold_the_future() -> None:
 
 def test_all_the_new_and_a_share_of_the_old_are_chosen() -> None:
     data = interactions(np.repeat(np.arange(20), 10), np.tile(np.arange(10), 20), items=10)
-    chosen = choose(data, 150, 1.5)
+    chosen = choose(data, data.sequence >= 150, 1.5)
     assert (data.sequence[chosen.fresh] >= 150).all()
     new = np.count_nonzero(learnable(data) & (data.sequence >= 150))
     assert len(chosen.fresh) == new == 45
     again = chosen.draw(np.random.default_rng(0))[45:]
     assert (data.sequence[again] < 150).all()
     assert len(np.unique(again)) == len(again) == 68
-    assert len(choose(data, 150, 0.0)) == 45
+    assert len(choose(data, data.sequence >= 150, 0.0)) == 45
 
 
 def test_text_is_normalised_where_present() -> None:

@@ -1,12 +1,14 @@
 """What a fine-tune learns from, against a plain rule for each event."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.data import Interactions, interactions
-from model.replay import ReplayKind, by_octave, choose, learnable
+from model.replay import ReplayKind, by_octave, choose, learnable, unlearned
 from model.sampling import contexts
 
 USERS, ITEMS = 5, 6
@@ -69,7 +71,7 @@ def data() -> Interactions:
 def test_all_that_is_new_and_so_much_of_the_old(
     data: Interactions, replay: float, wanted: int, kind: ReplayKind
 ) -> None:
-    chosen = choose(data, 20, replay, kind)
+    chosen = choose(data, data.sequence >= 20, replay, kind)
     taken = data.sequence[chosen.draw(np.random.default_rng(0))]
     assert len(chosen.fresh) == 10
     assert sorted(taken[:10].tolist()) == list(range(20, 30))
@@ -80,13 +82,13 @@ def test_all_that_is_new_and_so_much_of_the_old(
 
 
 def test_each_epoch_draws_anew(data: Interactions) -> None:
-    chosen, rng = choose(data, 20, 0.5), np.random.default_rng(0)
+    chosen, rng = choose(data, data.sequence >= 20, 0.5), np.random.default_rng(0)
     first, second = (set(chosen.draw(rng)[10:].tolist()) for _ in range(2))
     assert first != second
 
 
 def test_replay_is_uniform_over_the_old(data: Interactions) -> None:
-    chosen, rng = choose(data, 20, 0.5), np.random.default_rng(0)
+    chosen, rng = choose(data, data.sequence >= 20, 0.5), np.random.default_rng(0)
     drawn = np.concatenate([chosen.draw(rng)[10:] for _ in range(2_000)])
     counts = np.bincount(drawn, minlength=20)[1:20]
     # 5 of 19 each time: mean 526, standard deviation 20.
@@ -96,7 +98,7 @@ def test_replay_is_uniform_over_the_old(data: Interactions) -> None:
 
 def test_each_octave_of_age_is_replayed_alike() -> None:
     data = interactions(np.zeros(160, np.int64), np.arange(160), items=160)
-    chosen, rng = choose(data, 150, 0.1, "stratified"), np.random.default_rng(0)
+    chosen, rng = choose(data, data.sequence >= 150, 0.1, "stratified"), np.random.default_rng(0)
     drawn = np.concatenate([data.sequence[chosen.draw(rng)[10:]] for _ in range(4_000)])
     age = 149 - drawn
     # Octaves of 10, 10, 20, 40 events and what is left of the fifth, 69 (the first is no target).
@@ -114,6 +116,13 @@ def test_octaves_have_the_same_chance_whatever_the_order(sequence: list[int], un
     )
 
 
+def test_a_label_that_came_late_is_new_once(data: Interactions) -> None:
+    late = replace(data, late=np.isin(data.sequence, [3, 7, 25]))
+    assert data.sequence[unlearned(late, 20, np.array([7]))].tolist() == [3, *range(20, 30)]
+    for told, known in ((late, None), (data, np.array([7]))):
+        assert data.sequence[unlearned(told, 20, known)].tolist() == list(range(20, 30))
+
+
 def test_without_new_events_nothing_is_replayed(data: Interactions) -> None:
-    chosen = choose(data, 30, 2.0)
+    chosen = choose(data, data.sequence >= 30, 2.0)
     assert len(chosen.draw(np.random.default_rng(0))) == len(chosen) == 0

@@ -21,6 +21,7 @@ IDS = (*(f"item {n}" for n in range(9)), "ü\n")
 def state() -> ModelState:
     rng = np.random.default_rng(0)
     data = interactions(rng.integers(0, 9, 99), rng.integers(0, 10, 99), items=10)
+    data = replace(data, late=data.sequence % 7 == 0)
     text = Features(rng.standard_normal((10, 5)).astype(np.float32), np.ones(10, np.bool_))
     image = Features(rng.standard_normal((10, 3)).astype(np.float32), np.arange(10) > 3)
     both = {"text": text, "image": image}
@@ -39,7 +40,7 @@ def test_a_version_comes_back_as_it_was(state: ModelState, tmp_path: Path) -> No
         for name in was:
             np.testing.assert_array_equal(was[name], now[name])
             assert was[name].dtype == now[name].dtype
-    for name in ("items", "learned"):
+    for name in ("items", "learned", "late"):
         np.testing.assert_array_equal(getattr(found.state, name), getattr(state, name))
     np.testing.assert_array_equal(found.state.recency.position, state.recency.position)
     np.testing.assert_array_equal(found.state.recency.gap, state.recency.gap)
