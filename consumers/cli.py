@@ -219,15 +219,21 @@ def finetune(
     seed: Seed = None,
     model: Model = None,
     once: Annotated[bool, typer.Option("--once", help="Fine-tune once and leave.")] = False,
+    anew: Annotated[
+        str | None, typer.Option(help="Have all learned anew, for this reason.")
+    ] = None,
 ) -> None:
-    """The slow path alone: newest graph snapshot to a new model version, once or every so often."""
+    """The slow path alone: newest graph snapshot to a new model version, once or every so often.
+
+    With --anew and not --once only a request is left, for the next fine-tune of a running process.
+    """
 
     def program() -> int:
         settings = _settings(
             state=state, finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
             seed=seed, model=model,
         )  # fmt: skip
-        return programs.finetune(settings, once=once)
+        return programs.finetune(settings, once=once, anew=anew)
 
     _end(guarded(program))
 

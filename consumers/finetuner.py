@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from consumers.features import features_of
+from consumers.retraining import Requests, answered, due
 from consumers.settings import Settings
 from consumers.versions import Version, Versions
 from model.config import ModelConfig
@@ -21,6 +22,8 @@ from stream.snapshot import OpenedView, SnapshotStore
 from stream.view import GraphConfig
 
 BESIDE_NICENESS = 10
+REQUESTS = "retrain"
+"""Folder, in the state, of requests to learn all anew."""
 
 
 def arguments(settings: Settings, config: ModelConfig, *, beside: bool = False) -> dict[str, str]:
@@ -83,6 +86,7 @@ def finetune_job(
         seed=int(seed),
         threads=int(threads) or None,
         retrain_every=int(retrain_every) or None,
+        requests=Requests(root / REQUESTS),
     )
     return str(version.number)
 
@@ -109,19 +113,25 @@ def learn(
     seed: int,
     threads: int | None,
     retrain_every: int | None = None,
+    requests: Requests | None = None,
 ) -> Version:
     """Go on from the newest version that learned from this snapshot or an earlier one.
 
     A version that has learned from all edges there are is returned as it is: after a crash
-    between learning and adopting, nothing is learned twice.
+    between learning and adopting, nothing is learned twice. Unless all is to be learned anew, by a
+    request that no version has answered.
     """
     from model.trainer import finetune  # torch takes seconds, and only learning needs it
 
     base = versions.newest(snapshot.info.number)
-    if base is not None and base.meta["edges"] == snapshot.view.next_sequence:
+    waiting = [] if requests is None else requests.waiting()
+    done = answered([versions.open(number).meta for number in versions.numbers()])
+    wanted = [one for one in waiting if one.name not in done]
+    if base is not None and base.meta["edges"] == snapshot.view.next_sequence and not wanted:
+        _forget(requests, done)
         return base
     since_anew = 0 if base is None else int(str(base.meta.get("since_anew", 0))) + 1
-    anew = retrain_every is not None and since_anew >= retrain_every
+    anew, why = due(wanted, since_anew, retrain_every)
     tuned = finetune(
         interactions(snapshot, passed_over=config.negative_weight > 0),
         features=features_of(snapshot.catalog.items, snapshot.view.n_items),
@@ -136,14 +146,23 @@ def learn(
         "positions": {str(p): offset for p, offset in snapshot.info.positions.items()},
         "base": None if base is None else base.number,
         "since_anew": 0 if anew else since_anew,
+        "anew": why,
+        "requests": {one.name: one.reason for one in wanted},
         "seed": seed,
         "config": config.model_dump(),
         "report": asdict(tuned.report),
     }
     ids = tuple(snapshot.items.names)
     version = versions.write(tuned.state, ids, snapshot.info.number, meta)
+    _forget(requests, done | {one.name for one in wanted})
     versions.prune()
     return version
+
+
+def _forget(requests: Requests | None, names: set[str]) -> None:
+    """Remove the requests that a version names: it is on the disk."""
+    if requests is not None:
+        requests.remove(names)
 
 
 def interactions(snapshot: OpenedView, *, passed_over: bool = False) -> Interactions:

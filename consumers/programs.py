@@ -14,6 +14,7 @@ from consumers.ingestor import Ingestor
 from consumers.inputs import Inputs
 from consumers.lifecycle import Stop
 from consumers.progress import Progress
+from consumers.retraining import Requests
 from consumers.scheduler import Scheduler
 from consumers.settings import Settings
 from consumers.versions import Versions
@@ -99,8 +100,16 @@ def _loop(ingestor: Ingestor, settings: Settings, *, json_file: Path | None, qui
     return 0
 
 
-def finetune(settings: Settings, *, once: bool) -> int:
-    """The slow path alone: once, or every so often in a worker process."""
+def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
+    """The slow path alone: once, or every so often in a worker process.
+
+    With a reason for it, everything is learned anew: now, or by whoever fine-tunes next.
+    """
+    if anew is not None:
+        newest = max(Versions(settings.models_dir).numbers(), default=0)
+        Requests(settings.state / finetuner.REQUESTS).ask(f"person-{newest}", anew)
+        if not once:
+            return 0
     model = settings.hyper_parameters()
     arguments = finetuner.arguments(settings, model, beside=not once)
     if once:
