@@ -148,7 +148,13 @@ def test_a_vocabulary_that_grows_keeps_what_was_learned() -> None:
     assert grown.report.first_loss is None
     np.testing.assert_array_equal(grown.state.items[:ITEMS], before.items)
     assert not grown.state.items[ITEMS:].any()
-    assert grown.state.moments["embedding.first"].shape == (ITEMS + 7, CONFIG.dim)
+    for name in ("embedding.first", "embedding.second"):
+        moments = grown.state.moments[name]
+        np.testing.assert_array_equal(moments[:ITEMS], before.moments[name])
+        assert before.moments[name].any()
+        assert moments[ITEMS:].shape == (7, CONFIG.dim)
+        assert not moments[ITEMS:].any()
+    assert grown.state.steps == before.steps
 
 
 def test_nothing_at_all_is_a_version_of_nothing() -> None:
