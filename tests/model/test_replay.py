@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from model.config import ModelConfig
 from model.data import Interactions, interactions
-from model.replay import ReplayKind, by_octave, choose, learnable, unlearned
+from model.replay import ReplayKind, Targets, by_octave, choose, learnable, unlearned
 from model.sampling import contexts
+from model.trainer import finetune
 
 USERS, ITEMS = 5, 6
 Events = list[tuple[int, int, float]]
@@ -85,6 +88,26 @@ def test_each_epoch_draws_anew(data: Interactions) -> None:
     chosen, rng = choose(data, data.sequence >= 20, 0.5), np.random.default_rng(0)
     first, second = (set(chosen.draw(rng)[10:].tolist()) for _ in range(2))
     assert first != second
+
+
+def test_a_finetune_draws_in_each_epoch(
+    data: Interactions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ModelConfig(dim=4, context=4, half_lives=(4,), epochs=3, replay=0.5)
+    before = interactions(np.zeros(20, np.int64), np.arange(20), items=30)
+    first = finetune(before, config=config, seed=0).state
+    drawn: list[frozenset[int]] = []
+    draw = Targets.draw
+
+    def watched(targets: Targets, rng: np.random.Generator) -> NDArray[np.int64]:
+        rows = draw(targets, rng)
+        drawn.append(frozenset(rows.tolist()))
+        return rows
+
+    monkeypatch.setattr(Targets, "draw", watched)
+    finetune(data, previous=first, config=config, seed=0)
+    assert len(drawn) == len(set(drawn)) == 3
+    assert len(frozenset.intersection(*drawn)) >= 10
 
 
 def test_replay_is_uniform_over_the_old(data: Interactions) -> None:
