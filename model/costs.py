@@ -34,8 +34,10 @@ class Cost(Protocol):
         """C, [n, m]; differentiable where the points are."""
         ...
 
-    def exponent(self, left: Tensor, right: Tensor, epsilon: float) -> Tensor:
-        """left_i + right_j − C_ij/ε, a fresh [n, m]; left, right float64[n], float64[m]."""
+    def exponent(
+        self, left: Tensor, right: Tensor, epsilon: float, out: Tensor | None = None
+    ) -> Tensor:
+        """left_i + right_j − C_ij/ε, [n, m], fresh or in ``out``; left, right float64[n], [m]."""
         ...
 
     def spread(self) -> float:
@@ -70,10 +72,12 @@ class Given:
     def dense(self) -> Tensor:
         return self.values
 
-    def exponent(self, left: Tensor, right: Tensor, epsilon: float) -> Tensor:
+    def exponent(
+        self, left: Tensor, right: Tensor, epsilon: float, out: Tensor | None = None
+    ) -> Tensor:
         kind = self.values.dtype
-        out = self.values / -epsilon
-        return out.add_(left.to(kind)[:, None]).add_(right.to(kind)[None, :])
+        made: Tensor = torch.div(self.values, -epsilon, out=out)
+        return made.add_(left.to(kind)[:, None]).add_(right.to(kind)[None, :])
 
     def spread(self) -> float:
         top = float(self.values.abs().max())
@@ -124,14 +128,16 @@ class Bilinear:
         inner = self.left @ self.right.T
         return self.row[:, None] + self.column[None, :] - self.factor * inner
 
-    def exponent(self, left: Tensor, right: Tensor, epsilon: float) -> Tensor:
+    def exponent(
+        self, left: Tensor, right: Tensor, epsilon: float, out: Tensor | None = None
+    ) -> Tensor:
         # Both vectors ride in the GEMM as two more dimensions, without a pass of their own.
         kind = self.left.dtype
         alpha = (left - self.row.double() / epsilon).to(kind)[:, None]
         beta = (right - self.column.double() / epsilon).to(kind)[:, None]
         rows = torch.cat([self.left * (self.factor / epsilon), alpha, torch.ones_like(alpha)], 1)
         columns = torch.cat([self.right, torch.ones_like(beta), beta], 1)
-        return rows @ columns.T
+        return rows @ columns.T if out is None else torch.mm(rows, columns.T, out=out)
 
     def spread(self) -> float:
         """O((n + m)·k²): the centred cost is −factor·<left − mean, right − mean>."""
@@ -178,8 +184,10 @@ class Distance:
         floor = torch.finfo(self.sample.dtype).tiny
         return self.square.dense().clamp_min(floor).sqrt()
 
-    def exponent(self, left: Tensor, right: Tensor, epsilon: float) -> Tensor:
-        return Given(self.dense()).exponent(left, right, epsilon)
+    def exponent(
+        self, left: Tensor, right: Tensor, epsilon: float, out: Tensor | None = None
+    ) -> Tensor:
+        return Given(self.dense()).exponent(left, right, epsilon, out)
 
     def spread(self) -> float:
         return _deviation(self)

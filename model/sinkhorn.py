@@ -22,6 +22,12 @@ from model.kernels import Sums
 
 SLOW = 0.99
 """From this contraction on, Anderson's mixing is used instead of over-relaxation."""
+NEAR = 0.1
+"""From this error on a step is scaled by the curvature at the point."""
+_LEAST = 1e-3
+"""Least curvature of a point that its step is divided by."""
+_STRIDE = 1.0
+"""Longest change of a scaled ψ_j."""
 _MEMORY = 5
 _WORSE = 3.0
 """An error this much above the best so far says that the pace does not suit the problem."""
@@ -43,6 +49,11 @@ class Dual:
     b: Tensor
     epsilon: float
     relaxation: tuple[float, float] = (math.inf, math.inf)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether both marginals are bound."""
+        return self.relaxation == (math.inf, math.inf)
 
     @property
     def damping(self) -> tuple[float, float]:
@@ -155,6 +166,8 @@ def iterate(sums: Sums, dual: Dual, psi: Tensor, terms: Terms) -> Solved:
         Start; the opening half-step fits the rows to it.
     """
     first, second = dual.damping
+    if terms.contraction >= SLOW:
+        return _mixed(sums, dual, psi, terms, 0)
     rows = sums.rows(psi)
     phi = -first * rows
     pace = _Pace(terms.contraction)
@@ -171,7 +184,8 @@ def iterate(sums: Sums, dual: Dual, psi: Tensor, terms: Terms) -> Solved:
             if error <= terms.tolerance or done >= terms.limit:
                 return Solved(phi, psi, done, error, pace.contraction)
         if pace.contraction >= SLOW:
-            return _mixed(sums, dual, psi, replace(terms, contraction=pace.contraction), done)
+            terms = replace(terms, contraction=pace.contraction)
+            return _mixed(sums, dual, -second * columns, terms, done + 1)
         done += 1
         psi = psi + pace.omega * (-second * columns - psi)
         phi, psi = dual.translated(phi, psi)
@@ -197,10 +211,17 @@ def reflexive(sums: Sums, dual: Dual, phi: Tensor, terms: Terms) -> Solved:
 
 
 def _mixed(sums: Sums, dual: Dual, psi: Tensor, terms: Terms, done: int) -> Solved:
-    """Anderson(5) on ψ → ψ after a plain pair, restarted where it does not bring the error down."""
+    """Anderson(5) on ψ → ψ after a plain pair, restarted where it does not bring the error down.
+
+    From `NEAR` on, a point's change is divided by 1 − Σ_i P_ij²/(a_i·b_j), the diagonal of the
+    semi-dual's Hessian: points that have a partner almost to themselves, each a slow direction
+    of its own, then take their steps at once.
+    """
     first, second = dual.damping
     images: list[Tensor] = []
     residuals: list[Tensor] = []
+    stretch: Tensor | None = None
+    near = NEAR if dual.balanced else 0.0
     best, kept = math.inf, psi
     while True:
         phi = -first * sums.rows(psi)
@@ -209,18 +230,30 @@ def _mixed(sums: Sums, dual: Dual, psi: Tensor, terms: Terms, done: int) -> Solv
         if error <= terms.tolerance or done >= terms.limit:
             return Solved(phi, psi, done, error, terms.contraction)
         done += 1
-        image = -second * columns
         # NaN compares as false: a mixture that overflowed is given up too.
         if images and not error <= _WORSE * best:
-            images, residuals, best, psi = [], [], math.inf, kept
+            near = near if stretch is None else near / 10
+            images, residuals, stretch, best, psi = [], [], None, math.inf, kept
             continue
-        best, kept = (error, image) if error < best else (best, kept)
+        change = -second * columns - psi
+        best, kept = (error, psi + change) if error < best else (best, kept)
+        if stretch is None and error <= near:
+            stretch = _stretch(dual, psi, columns, sums.squares(phi))
+            images, residuals = [], []
+        if stretch is not None:
+            change = (change * stretch).clamp_(-_STRIDE, _STRIDE)
         images, residuals = (
-            [*images, image][-_MEMORY - 1 :],
-            [*residuals, image - psi][-_MEMORY - 1 :],
+            [*images, psi + change][-_MEMORY - 1 :],
+            [*residuals, change][-_MEMORY - 1 :],
         )
         psi = _combined(images, residuals)
         _, psi = dual.translated(phi, psi)
+
+
+def _stretch(dual: Dual, psi: Tensor, columns: Tensor, squares: Tensor) -> Tensor:
+    """1/(1 − Σ_i P_ij²/(a_i·b_j)), of a plan whose rows fit, float64[m]."""
+    kept = dual.b * (psi + squares - columns).exp()
+    return 1.0 / (1.0 - kept).clamp_min(_LEAST)
 
 
 def _combined(images: list[Tensor], residuals: list[Tensor]) -> Tensor:

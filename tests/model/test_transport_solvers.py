@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import newton, transport
+from model import newton, sinkhorn, transport
 from model.costs import Cost, Given, cosine, l2, squared_l2, tiles
 from model.dimensions import carry, dimension_cost
 from model.errors import TransportFailed
@@ -306,3 +306,49 @@ def test_a_plan_of_certainties_has_no_newton_step() -> None:
     found = solve(pose(squared_l2(far, far.flip(0)), epsilon=1.0), solver=by_newton)
     assert found.converged
     torch.testing.assert_close(found.plan(), torch.eye(6).double().flip(0) / 6)
+
+
+def partners(n: int = 300, sharpness: float = 0.25) -> transport.Problem:
+    """Points of which many have a partner almost to themselves: as many slow directions."""
+    made = torch.Generator().manual_seed(1)
+    scale = torch.arange(1, 65, dtype=torch.float64) ** -0.5
+    x, noise = (scale * torch.randn(n, 64, generator=made, dtype=torch.float64) for _ in range(2))
+    return pose(cosine(x, x + 0.3 * noise), sharpness=sharpness)
+
+
+def test_the_curvature_of_a_step_is_the_diagonal_of_the_hessian() -> None:
+    problem = partners()
+    found = solve(problem, tolerance=1e-10)
+    plan = found.plan()
+    curvature = 1.0 - (plan**2 / problem.a[:, None]).sum(0) / problem.b
+    expected = (1 / curvature).clamp_max(1e3)
+    phi, psi = found.source / problem.epsilon, found.target / problem.epsilon
+    exact = Streamed(problem.cost, problem.a, problem.b, problem.epsilon, tile=64)
+    for sums in (exact, Absorbed(exact, phi, psi + 1e-3)):
+        stretch = sinkhorn._stretch(problem.dual, psi, sums.columns(phi), sums.squares(phi))
+        torch.testing.assert_close(stretch, expected, rtol=1e-6, atol=0)
+    assert float((curvature < 0.1).double().mean()) > 0.1
+
+
+def test_steps_by_the_curvature_need_a_fraction_of_the_iterations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    problem = partners()
+    far = Start(torch.zeros(300), torch.zeros(300), 0.999)
+    scaled = solve(problem, far, solver=by_kernel)
+    monkeypatch.setattr(sinkhorn, "NEAR", 0.0)
+    plain = solve(problem, far, solver=by_kernel)
+    assert scaled.converged
+    assert 2 * scaled.iterations < plain.iterations
+    torch.testing.assert_close(scaled.plan(), plain.plan(), rtol=0, atol=1e-7)
+
+
+def test_a_curvature_of_elsewhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = partners()
+    monkeypatch.setattr(sinkhorn, "NEAR", 10.0)
+    monkeypatch.setattr(sinkhorn, "_STRIDE", math.inf)
+    monkeypatch.setattr(
+        sinkhorn, "_stretch", lambda *_: torch.full((300,), 30.0, dtype=torch.float64)
+    )
+    far = Start(torch.zeros(300), torch.zeros(300), 0.999)
+    assert solve(problem, far, solver=by_kernel).converged
