@@ -132,9 +132,10 @@ def learn(
         return base
     since_anew = 0 if base is None else int(str(base.meta.get("since_anew", 0))) + 1
     anew, why = due(wanted, since_anew, retrain_every)
+    features = features_of(snapshot.catalog.items, snapshot.view.n_items)
     tuned = finetune(
         interactions(snapshot, passed_over=config.negative_weight > 0),
-        features=features_of(snapshot.catalog.items, snapshot.view.n_items),
+        features=features,
         previous=None if base is None else base.load(),
         config=config,
         seed=seed + (0 if base is None else base.number),
@@ -150,6 +151,11 @@ def learn(
         "requests": {one.name: one.reason for one in wanted},
         "seed": seed,
         "config": config.model_dump(),
+        "features": {
+            name: {"items": int(given.present.sum()), "dim": given.vectors.shape[1]}
+            for name, given in features.items()
+        },
+        "embedder": snapshot.extra.get("embedder"),
         "report": asdict(tuned.report),
     }
     ids = tuple(snapshot.items.names)

@@ -205,6 +205,7 @@ class Ingestor:
         self.doing = "committing"
         noted = self.scheduler.noted if self.scheduler is not None else 0
         progress: dict[str, JSON] = {"warming": self._warming, "since_finetune": noted}
+        progress["embedder"] = self.pipeline.texts.name
         if self.pipeline.publisher is not None:
             self.pipeline.publisher.flush()
         self.pipeline.commit(progress, self.source.advise)

@@ -11,6 +11,8 @@ from consumers.errors import LanguageError
 from stream.catalog import TEXT, Catalog
 
 _LONGEST_REST: Final = 64
+GIVEN: Final = "given"
+"""Who made the vectors that came in events: nobody we know."""
 
 
 class Embedder(Protocol):
@@ -62,6 +64,11 @@ class Texts:
         self._rest = 0
         self._next_rest = 1
         self.refused: Counter[str] = Counter()
+
+    @property
+    def name(self) -> str:
+        """Which model the vectors are of."""
+        return GIVEN if self._embedder is None else self._embedder.name
 
     def close(self) -> None:
         """Let go of what the embedder holds."""

@@ -75,6 +75,7 @@ def opened(settings: Settings, inputs: Inputs, *, publish: bool) -> Generator[Pa
         pipeline = open_pipeline(settings, model, publisher, dead_letters, clock, live=live)
         stack.callback(pipeline.snapshots.close)
         stack.callback(pipeline.texts.close)
+        same_embedder(pipeline)
         source = open_source(settings, inputs, pipeline.state.positions, clock)
         stack.callback(source.close)
         yield Parts(model, pipeline, source)
@@ -209,6 +210,23 @@ def vector_dims(
 
 def _known_dim(catalog: Catalog, name: str) -> int | None:
     return next((len(r.vectors[name]) for r in catalog.items.values() if name in r.vectors), None)
+
+
+def same_embedder(pipeline: Pipeline) -> None:
+    """See to it that a state's text vectors are all of one model.
+
+    Raises
+    ------
+    SettingsError
+        Those that it holds are of another.
+    """
+    known, now = pipeline.state.extra.get("embedder"), pipeline.texts.name
+    records = pipeline.state.graph.catalog.items.values()
+    if known not in (None, now) and any(TEXT in r.vectors for r in records):
+        raise SettingsError(
+            f"the state's text vectors are of the embedder {known}, not of {now}: keep to that one,"
+            " or begin a new --state"
+        )
 
 
 def _restore(pipeline: Pipeline, versions: Versions) -> None:

@@ -47,3 +47,27 @@ def test_a_version_that_knows_all_is_not_learned_again(versions: Versions) -> No
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert first.output == second.output
     assert len(versions.numbers()) <= len(before) + 1
+
+
+def test_a_version_names_the_embedder_and_a_state_keeps_to_it(tmp_path: Path) -> None:
+    state, runner = tmp_path / "state", CliRunner()
+    model = json.dumps({"dim": 8, "context": 8, "first_epochs": 1})
+    told = ["run", "--limit", "1500", "--state", str(state), "--model", model, "--quiet"]
+    first = runner.invoke(app, [*told, "--embedder", "given"])
+    assert first.exit_code == 0, first.output
+    versions = Versions(state / "models")
+    meta = versions.open(versions.numbers()[-1]).meta
+    assert meta["embedder"] == "given"
+    features = meta["features"]
+    assert isinstance(features, dict)
+    assert features["text"]["items"] > 0
+    assert features["text"]["dim"] > 0
+    length = str(features["text"]["dim"])
+    names = {"GOAT_EMBEDDING_URL": "http://127.0.0.1:9", "GOAT_TEXT_DIM": length}
+    again = runner.invoke(
+        app,
+        [*told, "--embedder", "endpoint"],
+        env={**names, "GOAT_EMBEDDING_MODEL": "another"},
+    )
+    assert again.exit_code == 1
+    assert "of the embedder given, not of another" in again.output
