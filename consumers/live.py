@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.features import features_of
+from consumers.preferences import Preferences
 from consumers.versions import Version
 from model.cold import place
 from model.config import ModelConfig
 from model.fold_in import fold_in
 from model.popularity import Popularity
 from model.recency import plain
+from model.user_graph import UserGraph
 from stream.batch import Kind
 from stream.graph import Applied, Graph
 from stream.histories import Recent
@@ -46,11 +48,17 @@ class LiveModel:
     ----------
     graph : Graph
     config : ModelConfig
+    preferences : Preferences, optional
+        Of users, asked for when a version is adopted and the user graph is on.
     """
 
-    def __init__(self, graph: Graph, config: ModelConfig) -> None:
+    def __init__(
+        self, graph: Graph, config: ModelConfig, preferences: Preferences | None = None
+    ) -> None:
         self.graph = graph
         self.config = config
+        self._preferences = preferences if config.user_neighbours else None
+        self._alike: UserGraph | None = None
         self.version = 0
         self.popularity = Popularity(config.popularity_half_life, config.popularity_floor)
         self._z = np.zeros((0, config.dim), np.float32)
@@ -81,7 +89,7 @@ class LiveModel:
 
     def successor(self, version: Version) -> "LiveModel":
         """The same graph and counts under a new model version; both may learn side by side."""
-        coming = LiveModel(self.graph, self.config)
+        coming = LiveModel(self.graph, self.config, self._preferences)
         coming.popularity = self.popularity.copy()
         coming.use(version)
         coming.popularity.rebase()
@@ -96,6 +104,7 @@ class LiveModel:
         self._z, self._recency, self._learned = state.items.copy(), state.recency, state.learned
         features = features_of(self.graph.catalog.items, len(self.graph.items))
         self._rows = {name: given.normalised() for name, given in features.items()}
+        self._alike = self._look_around()
 
     def learn(self, applied: Applied) -> None:
         """Count a batch's positive events, place its new items, remember what it touched."""
@@ -143,11 +152,16 @@ class LiveModel:
 
     def user_vectors(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
         """Served vectors of these users as of now: float32[n, d + 1]."""
-        return self.fold(self.graph.recent(users, self.context))
+        history = self.graph.recent(users, self.context)
+        # What is asked next comes after all that has happened.
+        now = np.full(len(users), self.graph.now_us + 1), np.full(len(users), self.graph.edges.next)
+        return self._begun(self.fold(history), history, users, *now)
 
     def context_vectors(self, sequence: NDArray[np.int64]) -> NDArray[np.float32]:
         """Served vectors of these edges' users just before each edge: float32[n, d + 1]."""
-        return self.fold(self.graph.before(sequence, self.context))
+        history, edges = self.graph.before(sequence, self.context), self.graph.edges
+        asked = edges.user(sequence), edges.time_us(sequence), sequence
+        return self._begun(self.fold(history), history, *asked)
 
     def showable(self) -> NDArray[np.bool_]:
         """Which items may be shown at the graph's time: bool[I]."""
@@ -177,6 +191,39 @@ class LiveModel:
         """Served vectors of users with these histories: float32[n, d + 1]."""
         folded = fold_in(self._z, self._recency, history.item, history.time_us)
         return np.concatenate([folded, np.ones((len(folded), 1), np.float32)], axis=1)
+
+    def _look_around(self) -> UserGraph | None:
+        """Neighbours of the described users under this version."""
+        said = None if self._preferences is None else self._preferences.now(self.graph)
+        if said is None:
+            return None
+        history = self.graph.recent(said.user.astype(np.int32), self.context)
+        return UserGraph.of(
+            said,
+            fold_in(self._z, self._recency, history.item, history.time_us),
+            neighbours=self.config.user_neighbours,
+            temperature=self.config.user_temperature,
+            half=self.config.user_half,
+        )
+
+    def _begun(
+        self,
+        folded: NDArray[np.float32],
+        history: Recent,
+        user: NDArray[np.int32],
+        time_us: NDArray[np.int64],
+        sequence: NDArray[np.int64],
+    ) -> NDArray[np.float32]:
+        """Served vectors with what each user's neighbours say, where they are known."""
+        if self._alike is not None:
+            folded[:, :-1] = self._alike.begin(
+                folded[:, :-1],
+                user=user,
+                events=(history.item >= 0).sum(axis=1),
+                time_us=time_us,
+                sequence=sequence,
+            )
+        return folded
 
     def _reserve(self, n: int) -> None:
         if n > len(self._z):

@@ -68,6 +68,8 @@ class Profiles:
     ----------
     path : Path
         JSON lines; made when the first one is added. A last line cut off by a crash is dropped.
+    mend : bool
+        Whether it is dropped on disk as well. Not by a reader: it may be about to be finished.
 
     Raises
     ------
@@ -75,8 +77,9 @@ class Profiles:
         A line that was written whole is not a profile.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, mend: bool = True) -> None:
         self._path = path
+        self._mend = mend
         self._by_user: dict[str, list[Profile]] = {}
         for profile in self._read():
             self._by_user.setdefault(profile.user, []).append(profile)
@@ -126,7 +129,7 @@ class Profiles:
     def _read(self) -> Iterable[Profile]:
         content = self._path.read_bytes() if self._path.exists() else b""
         whole, _, torn = content.rpartition(b"\n")
-        if torn:
+        if torn and self._mend:
             replace_file(self._path, whole + b"\n" if whole else b"")
         for number, line in enumerate(whole.splitlines(), 1):
             try:

@@ -17,6 +17,7 @@ from consumers.inputs import Inputs
 from consumers.live import LiveModel
 from consumers.membership import member_of
 from consumers.pipeline import Pipeline
+from consumers.preferences import Preferences
 from consumers.publisher import Publisher
 from consumers.settings import Settings
 from consumers.tally import Tally
@@ -168,7 +169,7 @@ def open_pipeline(
     ordering = ordering_of(settings)
     config = GraphConfig(window_us=settings.window_us)
     state = snapshots.load(config, ordering) or State(Graph(config), Orderer(ordering))
-    served = LiveModel(state.graph, model)
+    served = LiveModel(state.graph, model, Preferences(settings.state))
     share = settings.score_share or (LIVE_SCORE_SHARE if live else 1.0)
     embedder = open_embedder(settings)
     dims = vector_dims(settings, state.graph.catalog, embedder)

@@ -81,16 +81,31 @@ class ModelConfig(BaseModel):
     """Hops of propagation over the graph in the vectors served; 0, for it gains too little."""
     layer_weight: float = Field(default=0.3, ge=0)
     """Weight of each hop beside what was learned."""
+    item_neighbours: int = Field(default=0, ge=0, le=1000)
+    """Nearest items by text, in the item-item graph; 0 is off, for it gains too little."""
+    item_heads: int = Field(default=4, ge=1)
+    """Heads of the attention over them; d is a multiple."""
+    user_neighbours: int = Field(default=0, ge=0, le=1000)
+    """Nearest users by embedded preferences (`goat enrich`) that a user of few events starts from;
+    0 is off, for it gains too little."""
+    user_temperature: float = Field(default=0.1, gt=0)
+    """Of the softmax over them, in units of the cosine."""
+    user_half: float = Field(default=1.0, gt=0)
+    """n₀: own events of a user at which the neighbours' weight has fallen to half."""
     alignment_sample: int = Field(default=512, ge=2, le=8192)
     """Items on which the ID space and a modality's are coupled in each fine-tune, at most."""
     cold_epsilon: float = Field(default=0.05, gt=0)
     """ε of the plan that places new items, in units of the cosine of their texts."""
 
     @model_validator(mode="after")
-    def _groups_are_equal(self) -> Self:
+    def _dimensions_divide(self) -> Self:
         if self.dim % len(self.half_lives):
             raise ValueError(
                 f"{self.dim} dimensions do not divide into {len(self.half_lives)} groups, one for"
                 " each half-life"
+            )
+        if self.item_neighbours and self.dim % self.item_heads:
+            raise ValueError(
+                f"{self.dim} dimensions do not divide into {self.item_heads} heads of attention"
             )
         return self

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from model.errors import InvalidInput
 
-MODALITIES = ("text", "image")
+TEXT = "text"
+MODALITIES = (TEXT, "image")
 """Names of what an item may have beside its id, the one that new items are placed by first."""
 
 

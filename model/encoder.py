@@ -84,28 +84,35 @@ class Encoder(nn.Module):
             with torch.no_grad():
                 self.log_temperature.clamp_(*map(math.log, TEMPERATURES))
 
-    def beside(self) -> dict[str, Tensor]:
-        """Each side's vectors by its name, float32[I, d], at length 1 or zero."""
-        return {name: self.side(name).vectors() for name in self.sides}
+    def own(self, ids: Tensor | None = None) -> Tensor:
+        """E of these items or of all, float32[n, d]."""
+        return self.embedding if ids is None else self.embedding.index_select(0, ids)
 
-    def items(self, beside: Mapping[str, Tensor] | None = None) -> Tensor:
-        """Item vectors z, float32[I, d], at length 1.
+    def beside(self, ids: Tensor | None = None) -> dict[str, Tensor]:
+        """Each side's vectors by its name, float32[n, d], at length 1 or zero."""
+        return {name: self.side(name).vectors(ids) for name in self.sides}
+
+    def items(
+        self, beside: Mapping[str, Tensor] | None = None, ids: Tensor | None = None
+    ) -> Tensor:
+        """Item vectors z, float32[n, d], at length 1.
 
         Parameters
         ----------
-        beside : name -> float32[I, d]
+        beside : name -> float32[n, d]
             What `beside` gave, where it is at hand.
+        ids : int64[n], default all
         """
-        parts = self.beside() if beside is None else beside
+        parts = self.beside(ids) if beside is None else beside
         if len(self.log_shares):
-            return self._on_the_simplex(parts)
-        joined = self.embedding
+            return self._on_the_simplex(self.own(ids), parts)
+        joined = self.own(ids)
         for name, vectors in parts.items():
             joined = joined + self.scales[name] * vectors
         return functional.normalize(joined, eps=EPSILON)
 
-    def _on_the_simplex(self, parts: Mapping[str, Tensor]) -> Tensor:
-        own = functional.normalize(self.embedding, eps=EPSILON)
+    def _on_the_simplex(self, own: Tensor, parts: Mapping[str, Tensor]) -> Tensor:
+        own = functional.normalize(own, eps=EPSILON)
         # The own vector's share is e^0: softmax over it and the sides keeps all above zero.
         logits = [self.log_shares[name] for name in parts]
         shares = torch.stack([torch.zeros_like(logits[0]), *logits]).softmax(0)

@@ -17,8 +17,11 @@ class Side(nn.Module):
     """Vectors of items in the space of the items."""
 
     @abstractmethod
-    def vectors(self) -> Tensor:
-        """Rows at length 1, float32[I, d]; a zero row for an item of which it knows nothing."""
+    def vectors(self, ids: Tensor | None = None) -> Tensor:
+        """Rows of these items (int64[n]) or of all, float32[n, d], each as if made with all.
+
+        At length 1; a zero row for an item of which the side knows nothing.
+        """
 
     @abstractmethod
     def into_items(self) -> list[nn.Parameter]:
@@ -41,9 +44,10 @@ class Head(Side):
         self.weight = nn.Parameter(weight)
         self.rows = rows
 
-    def vectors(self) -> Tensor:
-        """Images of the modality's vectors, float32[I, d]."""
-        return functional.normalize(self.rows @ self.weight, eps=EPSILON)
+    def vectors(self, ids: Tensor | None = None) -> Tensor:
+        """Images of the modality's vectors, float32[n, d]."""
+        rows = self.rows if ids is None else self.rows.index_select(0, ids)
+        return functional.normalize(rows @ self.weight, eps=EPSILON)
 
     def into_items(self) -> list[nn.Parameter]:
         """The map."""

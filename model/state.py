@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from model.couplings import WarmStart
 from model.errors import InvalidInput
+from model.neighbours import Neighbours
 from model.recency import Recency
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -41,6 +42,8 @@ class ModelState:
     late : int64[*] or None
         Sequences of the events whose late label (`Interactions.late`) this version has learned,
         ascending; None where that is not known.
+    neighbours : Neighbours or None
+        Of the items by text, which the next fine-tune goes on from; None where no graph was on.
     """
 
     items: NDArray[np.float32]
@@ -52,6 +55,7 @@ class ModelState:
     steps: int = 0
     potentials: Mapping[str, WarmStart] = field(default_factory=dict[str, WarmStart])
     late: NDArray[np.int64] | None = None
+    neighbours: Neighbours | None = None
 
     def __post_init__(self) -> None:
         size, dim = self.items.shape

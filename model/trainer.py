@@ -22,6 +22,7 @@ from model.errors import InvalidInput, TrainingFailed
 from model.forgetting import Memory, anchor_loss, distillation_loss, remember
 from model.losses import softmax_loss
 from model.objective import alignment_loss
+from model.part import ALL, part_of
 from model.passed_over import PassedOver, passed_over
 from model.recency import buckets
 from model.replay import Targets, choose, unlearned
@@ -128,7 +129,8 @@ def finetune(
     positives = data.positives()
     rng = np.random.default_rng(seed)
     base = None if anew else previous
-    encoder = begin(positives, given, base, config, rng)
+    near = None if previous is None else previous.neighbours
+    encoder = begin(positives, given, base, config, rng, near=near)
     known_upto, known_late = (0, None) if base is None else (base.trained_upto, base.late)
     new = unlearned(positives, known_upto, known_late)
     targets = choose(positives, new, config.replay, config.replay_kind)
@@ -201,19 +203,23 @@ def _loss(
     history, time_us = contexts(data, course.starts, rows, config.context)
     gap = buckets(time_us, history >= 0)
     history[rng.random(history.shape, np.float32) < config.context_dropout] = -1
-    seen, ago = torch.from_numpy(history.astype(np.int64)), torch.from_numpy(gap)
-    negatives = torch.from_numpy(_negatives(course.known, config.negatives, rng))
-    beside = encoder.beside()
-    items = encoder.items(beside)
+    target, negatives = data.item[rows], _negatives(course.known, config.negatives, rng)
+    passed, counts = _passed(course, rows)
+    # What is remembered is held against all items.
+    whole = course.memory is not None
+    part = ALL if whole else part_of(data.items, history, target, negatives, passed)
+    seen, ago = part.local(history), torch.from_numpy(gap)
+    beside = encoder.beside(part.ids)
+    items = encoder.items(beside, part.ids)
     users = encoder.users(items, seen, ago)
     loss = softmax_loss(
         users,
         items,
-        target=torch.from_numpy(data.item[rows].astype(np.int64)),
-        negatives=negatives,
+        target=part.local(target),
+        negatives=part.local(negatives),
         weight=torch.from_numpy(data.weight[rows]),
         temperature=encoder.temperature,
-        passed=_passed(course, rows),
+        passed=(part.local(passed), torch.from_numpy(counts)) if passed.size else None,
     )
     memory = course.memory
     if memory is not None and config.anchor_weight:
@@ -225,23 +231,24 @@ def _loss(
             memory,
             history=seen,
             gap=ago,
-            among=negatives,
+            among=part.local(negatives),
             replayed=torch.from_numpy(~course.new[rows]),
             temperature=encoder.temperature,
         )
     spaces = {name: beside[name] for name in MODALITIES if name in beside}
-    ids = torch.from_numpy(np.unique(data.item[rows]).astype(np.int64))
-    return loss + alignment_loss(encoder.embedding, spaces, ids, config)
+    ids = part.local(np.unique(target))
+    return loss + alignment_loss(encoder.own(part.ids), spaces, ids, config)
 
 
-def _passed(course: _Course, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor] | None:
-    """Items passed over before each row, and how often each counts."""
+def _passed(
+    course: _Course, rows: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Items passed over before each row, and how often each counts; empty where that is off."""
     if course.passed is None:
-        return None
+        return np.zeros((len(rows), 0), np.int32), np.zeros((len(rows), 0), np.float32)
     config = course.config
     item, weight = course.passed.before(rows, config.negative_count)
-    counts = config.negative_weight * weight / course.data.weight[rows][:, None]
-    return torch.from_numpy(item.astype(np.int64)), torch.from_numpy(counts)
+    return item, config.negative_weight * weight / course.data.weight[rows][:, None]
 
 
 def _memory(

@@ -17,6 +17,7 @@ from safetensors.numpy import save as save_tensors
 
 from model.couplings import WarmStart
 from model.errors import InvalidInput, VersionCorrupt
+from model.neighbours import Neighbours
 from model.recency import Recency
 from model.state import ModelState
 
@@ -134,6 +135,9 @@ def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
         out["late"] = state.late
     for space, kept in state.potentials.items():
         out |= {f"transport/{space}/{name}": array for name, array in kept.arrays().items()}
+    if state.neighbours is not None:
+        near = state.neighbours
+        out |= {"near/ids": near.ids, "near/cosine": near.cosine, "near/stamp": near.stamp}
     # Not `ascontiguousarray`, which gives a scalar a dimension.
     return {name: np.asarray(array, order="C") for name, array in out.items()}
 
@@ -156,6 +160,11 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
             for space in sorted(spaces)
         },
         late=arrays.get("late"),
+        neighbours=(
+            Neighbours(arrays["near/ids"], arrays["near/cosine"], arrays["near/stamp"])
+            if "near/ids" in arrays
+            else None
+        ),
     )
 
 

@@ -1,6 +1,7 @@
 """From one version to the next: tables that grow, moments that are kept, vectors to serve."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -10,14 +11,21 @@ from model.alignment import Alignment, align
 from model.cold import place
 from model.config import ModelConfig
 from model.couplings import WarmStart
-from model.data import Features, Interactions
+from model.data import TEXT, Features, Interactions
 from model.encoder import Encoder
 from model.errors import InvalidInput
+from model.neighbours import Neighbours, nearest
 from model.propagation import propagate
 from model.recency import GAPS, Recency
 from model.rotation import Turn, measure, rotation, turned
 from model.sides import Head, Side
 from model.state import Arrays, ModelState
+
+if TYPE_CHECKING:
+    from model.item_graph import ItemGraph
+
+GRAPH = "graph"
+"""Name of the side that is the item-item graph."""
 
 
 def begin(
@@ -26,8 +34,13 @@ def begin(
     previous: ModelState | None,
     config: ModelConfig,
     rng: np.random.Generator,
+    *,
+    near: Neighbours | None = None,
 ) -> Encoder:
-    """Build the encoder to train: the previous version's parameters, grown to the vocabulary."""
+    """Build the encoder to train: the previous version's parameters, grown to the vocabulary.
+
+    ``near`` are the neighbours by text as they were found last, of the first items.
+    """
     old: Arrays = {} if previous is None else previous.parameters
     table = (rng.standard_normal((data.items, config.dim)) * config.start_norm).astype(np.float32)
     table /= np.float32(np.sqrt(config.dim))
@@ -40,7 +53,7 @@ def begin(
         torch.from_numpy(-rates[:, None].astype(np.float32) * ages),
         torch.zeros(len(rates), GAPS),
         torch.tensor(np.log(config.temperature), dtype=torch.float32),
-        sides=_sides(features, config, rng),
+        sides=_sides(features, near, config, rng),
         scale=config.side_scale,
         fusion=config.fusion,
     )
@@ -52,13 +65,22 @@ def begin(
 
 
 def _sides(
-    features: Mapping[str, Features], config: ModelConfig, rng: np.random.Generator
+    features: Mapping[str, Features],
+    near: Neighbours | None,
+    config: ModelConfig,
+    rng: np.random.Generator,
 ) -> dict[str, Side]:
     sides: dict[str, Side] = {}
     for name, given in features.items():
         width = given.vectors.shape[1]
         weight = (rng.standard_normal((width, config.dim)) / np.sqrt(width)).astype(np.float32)
         sides[name] = Head(torch.from_numpy(weight), torch.from_numpy(given.normalised()))
+    if config.item_neighbours and TEXT in features:
+        from model.item_graph import ItemGraph  # PyG takes a second, and only this needs it
+
+        rows = features[TEXT].normalised()
+        table = nearest(rows, config.item_neighbours, near)
+        sides[GRAPH] = ItemGraph(rows, table, config.dim, config.item_heads, rng)
     return sides
 
 
@@ -161,8 +183,16 @@ def finish(
         trained_upto=max(upto, 0 if previous is None else previous.trained_upto),
         potentials=potentials,
         late=None if data.late is None else np.sort(data.sequence[data.late]),
+        neighbours=_neighbours(encoder, previous),
     )
     return state, evidence
+
+
+def _neighbours(encoder: Encoder, previous: ModelState | None) -> Neighbours | None:
+    """Those that were used, else those of the previous version: a graph may be turned on again."""
+    if GRAPH in encoder.sides:
+        return cast("ItemGraph", encoder.sides[GRAPH]).table
+    return None if previous is None else previous.neighbours
 
 
 def _recency(parameters: Arrays) -> Recency:

@@ -203,6 +203,40 @@ class FeatureStore:
             raise FeaturesForeign(f"{path}: holds {found}, expected {mine}: name another folder")
 
 
+def read(folder: Path, keys: Sequence[bytes]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Vectors by key, without keeping others from adding some: what is there whole is seen.
+
+    Returns
+    -------
+    vectors : float32[n, d]
+        Of whichever model's store it is; zero where there is none.
+    present : bool[n]
+
+    Raises
+    ------
+    FeaturesCorrupt
+        There is no store, or it is damaged.
+    """
+    try:
+        dim = int(json.loads((folder / "features.json").read_bytes())["dim"])
+        content = (folder / "keys.bin").read_bytes()
+        records = np.frombuffer(content, _RECORD, len(content) // _RECORD.itemsize)
+        rows = np.fromfile(folder / "vectors.f32", "<f4", len(records) * dim)
+        table = rows.reshape(len(records), dim).astype(np.float32)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise FeaturesCorrupt(f"{folder}: no whole store of vectors: {error}") from error
+    at = {key.tobytes(): number for number, key in enumerate(records["key"])}
+    row = np.fromiter((at.get(key, -1) for key in keys), np.int64, len(keys))
+    present = row >= 0
+    present[present] = records["present"][row[present]] == 1
+    vectors = np.zeros((len(keys), dim), np.float32)
+    vectors[present] = table[row[present]]
+    for vector, number in zip(vectors[present], row[present].tolist(), strict=True):
+        if crc32(vector.tobytes()) != records["crc"][number]:
+            raise FeaturesCorrupt(f"{folder}: row {number} fails its checksum; remove the folder")
+    return vectors, present
+
+
 def _force(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())

@@ -64,8 +64,8 @@ def _others_contexts(patch: pytest.MonkeyPatch) -> None:
 
 
 def _frozen_table(patch: pytest.MonkeyPatch) -> None:
-    def frozen(*args: Any) -> Encoder:
-        made = warm_start.begin(*args)
+    def frozen(*args: Any, **named: Any) -> Encoder:
+        made = warm_start.begin(*args, **named)
         made.embedding.requires_grad_(False)
         return made
 
