@@ -13,7 +13,7 @@ from model.state import ModelState
 from model.trainer import finetune
 from model.version import load, read_meta, save
 
-CONFIG = ModelConfig(dim=8, context=4, batch=32)
+CONFIG = ModelConfig(dim=8, context=4, batch=32, item_neighbours=3)
 IDS = (*(f"item {n}" for n in range(9)), "ü\n")
 
 
@@ -49,6 +49,13 @@ def test_a_version_comes_back_as_it_was(state: ModelState, tmp_path: Path) -> No
         for field in fields(kept):
             was, now = (getattr(s[name], field.name) for s in (state.potentials, {name: kept}))
             np.testing.assert_array_equal(was, now)
+    assert found.state.neighbours is not None
+    assert state.neighbours is not None
+    for field in fields(state.neighbours):
+        was, now = (
+            getattr(near, field.name) for near in (state.neighbours, found.state.neighbours)
+        )
+        np.testing.assert_array_equal(was, now)
     assert [p.name for p in tmp_path.iterdir()] == ["7"]
 
 
@@ -66,6 +73,11 @@ def test_learning_goes_on_from_disk_as_from_memory(state: ModelState, tmp_path: 
 def test_a_version_without_transport_has_none(state: ModelState, tmp_path: Path) -> None:
     save(replace(state, potentials={}), tmp_path / "v", item_ids=IDS, meta={})
     assert load(tmp_path / "v").state.potentials == {}
+
+
+def test_a_version_without_a_graph_has_no_neighbours(state: ModelState, tmp_path: Path) -> None:
+    save(replace(state, neighbours=None), tmp_path / "v", item_ids=IDS, meta={})
+    assert load(tmp_path / "v").state.neighbours is None
 
 
 def test_what_a_crash_left_is_written_over_and_a_version_never(
