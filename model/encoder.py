@@ -132,19 +132,22 @@ class Encoder(nn.Module):
         gap : int64[n, L]
             How long ago, as `model.recency.buckets` gives it.
         """
-        n, length = history.shape
-        groups = len(self.log_weights)
+        n, groups = len(history), len(self.log_weights)
+        there = history >= 0
+        _, ago = torch.nonzero(there, as_tuple=True)
         # Selecting along a dimension adds gradients in one order, indexing by a tensor in any.
-        by_time = self.log_gaps.index_select(1, gap.flatten()).reshape(groups, n, length)
-        weights = (self.log_weights[:, None, :length] + by_time).exp() * (history >= 0)
-        # Item i's group h is row i·H + h of a longer table: one sum for all groups, and the
-        # [n, L, d] block is never built.
-        rows = history.clamp(min=0)[None] * groups + torch.arange(groups)[:, None, None]
+        by_place = self.log_weights.index_select(1, ago)
+        weights = (by_place + self.log_gaps.index_select(1, gap[there])).exp()
+        # Item i's group h is row i·H + h of a longer table: one sum for all groups, of the events
+        # there are, and the [n, L, d] block is never built.
+        group, counts = torch.arange(groups)[:, None], there.sum(1)
+        rows = history[there] * groups + group
         summed = functional.embedding_bag(
-            rows.reshape(groups * n, length),
+            rows.flatten(),
             items.reshape(items.shape[0] * groups, items.shape[1] // groups),
+            (counts.cumsum(0) - counts + group * len(ago)).flatten(),
             mode="sum",
-            per_sample_weights=weights.reshape(groups * n, length),
+            per_sample_weights=weights.flatten(),
         )
         joined = summed.reshape(groups, n, items.shape[1] // groups).transpose(0, 1).flatten(1)
         return functional.normalize(joined, eps=EPSILON)
