@@ -1,6 +1,6 @@
 """What a user's vector costs in the fast path.
 
-    python benchmarks/encoder.py [--items 100000] [--dim 64] [--context 100]
+    python benchmarks/encoder.py [--items 100000] [--dim 128] [--context 100]
 
 Folds users with full histories into vectors: in NumPy as the fast path does, beside the same
 encoder in torch on one thread, and beside one timescale by position alone over half the events.
@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from model.config import ModelConfig
 from model.data import unit_rows
 from model.encoder import Encoder
 from model.fold_in import fold_in
@@ -38,15 +39,16 @@ def seconds(call: Callable[[], object]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--items", type=int, default=100_000)
-    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--context", type=int, default=100)
     given = parser.parse_args()
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     length = given.context
     z = unit_rows(rng.standard_normal((given.items, given.dim)).astype(np.float32))
-    log_weights = rng.standard_normal((2, length)).astype(np.float32)
-    log_gaps = rng.standard_normal((2, GAPS)).astype(np.float32)
+    groups = len(ModelConfig().half_lives)
+    log_weights = rng.standard_normal((groups, length)).astype(np.float32)
+    log_gaps = rng.standard_normal((groups, GAPS)).astype(np.float32)
     ours, one = Recency(np.exp(log_weights), np.exp(log_gaps)), plain(np.exp(log_weights[0]))
     items = torch.from_numpy(z)
     weights = torch.from_numpy(log_weights), torch.from_numpy(log_gaps)

@@ -19,7 +19,7 @@ from consumers.dataset import Dataset, Ints
 from consumers.methods import Floats, Question, Setting
 from model.propagation import csr
 
-FACTORS = 64
+FACTORS = 128
 LAYERS = 2
 _BATCH = 4096
 _PENALTY = 1e-4

@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from consumers.dataset import Dataset, Ints
 from consumers.methods import Floats, Question, Setting
 
-FACTORS = 64
+FACTORS = 128
 """As many as our vectors have."""
 
 

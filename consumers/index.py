@@ -29,7 +29,7 @@ MAX_SEQUENCE = 2**53 - 1
 # Written by the index itself; a caller's payload must not name them.
 RESERVED = frozenset({"id", "epoch", "seq", "deleted"})
 CHUNK = 1_000  # points a request: large enough to amortise it, far below any message limit
-# Below this size (200k vectors of d = 64) a scan of all takes a few milliseconds and is exact; a
+# Below this size (100k vectors of d = 128) a scan of all takes a few milliseconds and is exact; a
 # graph index would have to be built anew all the time under live updates.
 EXACT_BELOW_KB = 50_000
 # Above it: links of a point, and how wide the graph is searched while it is built and asked. With

@@ -16,12 +16,12 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    dim: int = Field(default=64, ge=2, le=4096)
+    dim: int = Field(default=128, ge=2, le=4096)
     """Dimensions d of item and user vectors."""
     context: int = Field(default=100, ge=1, le=1000)
     """Events L of a user that its vector is made of, the most recent first."""
     half_lives: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        default=(2.0, 100.0), min_length=1
+        default=(2.0, 10.0, 50.0, 200.0), min_length=1
     )
     """Start of the position weights, one for each group of dimensions: after so many events a
     weight has halved. Then learned, as are the weights by time."""

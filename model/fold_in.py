@@ -58,9 +58,11 @@ def fold_in(
     split = item_vectors.reshape(size, recency.groups, -1)
     for start in range(0, len(history), _CHUNK):
         part = history[start : start + _CHUNK, :length]
+        # Places behind everybody's oldest event hold nothing.
+        part = part[:, : 1 + int(np.flatnonzero((part >= 0).any(0)).max(initial=-1))]
         happened = part >= 0
         known = happened & (part < size)
-        weights = recency.weights(happened, time_us[start : start + _CHUNK, :length])
+        weights = recency.weights(happened, time_us[start : start + _CHUNK, : part.shape[1]])
         weights *= known[:, None, :]
         gathered = split[np.where(known, part, 0)].transpose(0, 2, 1, 3)
         summed = (weights[:, :, None, :] @ gathered)[:, :, 0, :]

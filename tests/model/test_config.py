@@ -22,7 +22,7 @@ def test_no_parameter_takes_a_value_that_makes_no_sense(name: str, value: object
 
 
 def test_groups_of_dimensions_are_equal() -> None:
-    with pytest.raises(ValidationError, match="64 dimensions do not divide into 3 groups"):
+    with pytest.raises(ValidationError, match="128 dimensions do not divide into 3 groups"):
         ModelConfig(half_lives=(1, 2, 3))
 
 
