@@ -59,6 +59,7 @@ ROWS = (
     Row("anchored items", "on", {"anchor_weight": 1.0}),
     Row("distillation", "on", {"distillation_weight": 0.5}),
     Row("live user vector", "off", method="goat-frozen-users"),
+    Row("item graph", "on", {"item_neighbours": 10}),
     Row("propagation over the graph", "on", {"layers": 1, "layer_weight": 0.3}),
 )
 

@@ -27,6 +27,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from torch_geometric.nn import GATv2Conv
 
+_BLOCK = 1 << 22
+"""Numbers that the messages of a part hold where no gradient is wanted (16 MB), some times over."""
+
 
 class ItemGraph(Side):
     """What an item's neighbours by text say of it.
@@ -81,15 +84,19 @@ class ItemGraph(Side):
 
     def vectors(self, ids: Tensor | None = None) -> Tensor:
         """Rows of these items or of all, float32[n, d]; only they and their neighbours are read."""
-        near = self.near if ids is None else self.near.index_select(0, ids)
-        cosine = self.cosine if ids is None else self.cosine.index_select(0, ids)
+        every = torch.arange(len(self.rows)) if ids is None else ids
+        if torch.is_grad_enabled():
+            return self._seen(every)
+        step = max(1, _BLOCK // (self.table.k * len(self.out)))
+        starts = range(0, max(len(every), 1), step)
+        return torch.cat([self._seen(every[start : start + step]) for start in starts])
+
+    def _seen(self, ids: Tensor) -> Tensor:
+        near, cosine = self.near.index_select(0, ids), self.cosine.index_select(0, ids)
         to, place = torch.nonzero(near >= 0, as_tuple=True)
         sources, start = torch.unique(near[to, place], return_inverse=True)
         seen = self.conv(
-            (
-                self.rows.index_select(0, sources),
-                self.rows if ids is None else self.rows.index_select(0, ids),
-            ),
+            (self.rows.index_select(0, sources), self.rows.index_select(0, ids)),
             torch.stack([start, to]),
             cosine[to, place, None],
         )

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from model import trainer, warm_start
+from model import item_graph, trainer, warm_start
 from model.config import ModelConfig
 from model.data import Features, Interactions, interactions, unit_rows
 from model.errors import InvalidInput
@@ -86,7 +86,9 @@ def graph(n: int = 40, k: int = 6, seed: int = 0) -> ItemGraph:
     return made
 
 
-def test_attention_is_the_formula_head_by_head() -> None:
+@pytest.mark.parametrize("block", [1, 1 << 22])
+def test_attention_is_the_formula_head_by_head(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    monkeypatch.setattr(item_graph, "_BLOCK", block)
     side, heads = graph(), 2
     table, x = side.table, side.rows.numpy().astype(np.float64)
     named = {name: p.detach().numpy().astype(np.float64) for name, p in side.named_parameters()}
