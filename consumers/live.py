@@ -198,9 +198,12 @@ class LiveModel:
         if said is None:
             return None
         history = self.graph.recent(said.user.astype(np.int32), self.context)
+        # Of a profile's events one is still there: else it may be of an erased user come back.
+        old = (history.item >= 0) & (history.time_us <= said.until_us[:, None])
+        kept = np.unique(np.nonzero(old)[0]).astype(np.int64)
         return UserGraph.of(
-            said,
-            fold_in(self._z, self._recency, history.item, history.time_us),
+            said[kept],
+            fold_in(self._z, self._recency, history.item[kept], history.time_us[kept]),
             neighbours=self.config.user_neighbours,
             temperature=self.config.user_temperature,
             half=self.config.user_half,

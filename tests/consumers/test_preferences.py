@@ -120,6 +120,17 @@ def test_an_erased_user_starts_nobody(stream: Stream, tmp_path: Path) -> None:
     assert found.user.tolist() == stream.graph.users.find(["bob"]).tolist()
 
 
+def test_an_erased_user_who_comes_back_is_not_described(stream: Stream, tmp_path: Path) -> None:
+    stream.click("cid", "east")
+    everybody(tmp_path)
+    described(tmp_path, "cid", 5, 3, "north")
+    embedded(tmp_path)
+    assert served(adopted(stream, tmp_path), "cid")[0] > 0.35
+    stream.erase("cid")
+    stream.click("cid", "east")
+    assert served(adopted(stream, tmp_path), "cid") == [0, 1, 1]
+
+
 def test_the_vectors_added_to_last_count_and_without_any_nothing_does(
     stream: Stream, tmp_path: Path
 ) -> None:
