@@ -135,6 +135,10 @@ class Ingestor:
             popularity_recall=pipeline.evaluator.popularity_recall_lately,
             freshness_s=self.freshness_s,
             doing=self.doing,
+            gaps={
+                name: (one["gap"]["observed"], one["gap"]["bound"])
+                for name, one in pipeline.live.alignment.items()
+            },
         )
 
     @property

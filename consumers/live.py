@@ -7,6 +7,7 @@ count and ``w`` the weight of that popularity prior. See docs/decisions/0002.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,7 @@ class LiveModel:
         self._preferences = preferences if config.user_neighbours else None
         self._alike: UserGraph | None = None
         self.version = 0
+        self.alignment: Mapping[str, Mapping[str, Any]] = {}
         self.popularity = Popularity(config.popularity_half_life, config.popularity_floor)
         self._z = np.zeros((0, config.dim), np.float32)
         self._recency = plain(np.zeros(config.context, np.float32))
@@ -101,6 +103,7 @@ class LiveModel:
         """Go on under a version that is live already: the counts keep their landmark."""
         state = version.load()
         self.version, self.trained_upto = version.number, state.trained_upto
+        self.alignment = version.alignment
         self._z, self._recency, self._learned = state.items.copy(), state.recency, state.learned
         features = features_of(self.graph.catalog.items, len(self.graph.items))
         self._rows = {name: given.normalised() for name, given in features.items()}

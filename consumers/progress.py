@@ -1,8 +1,8 @@
 """What a person sees while the system runs: one table that lives, or a line now and then."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +23,7 @@ class Figures:
     recall, popularity_recall : prequential Recall@20 of late, ours and windowed popularity's
     freshness_s : median seconds from a message's arrival to its vectors being searchable
     doing : what takes the time just now
+    gaps : by modality, how far its space is from the ids' and what the loss proves of it
     """
 
     events_in: int
@@ -37,9 +38,11 @@ class Figures:
     popularity_recall: float | None
     freshness_s: float | None
     doing: str
+    gaps: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and value, as a person reads them."""
+        gaps = self.gaps.items()
         recall = f"{_share(self.recall)} (popularity {_share(self.popularity_recall)})"
         return [
             ("doing", self.doing),
@@ -49,6 +52,7 @@ class Figures:
             ("dead letters", f"{self.dead_letters:,}"),
             ("model version", str(self.version) if self.version else "none yet"),
             ("prequential Recall@20", recall),
+            ("gap to ids", ", ".join(f"{k} {t:.2f} <= {b:.2f}" for k, (t, b) in gaps) or "-"),
             ("event to searchable", _seconds(self.freshness_s)),
         ]
 

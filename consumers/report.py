@@ -5,6 +5,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -73,6 +74,7 @@ def figures(ingestor: Ingestor, wall_s: float) -> dict[str, object]:
         "users": len(pipeline.state.graph.users),
         "items": len(pipeline.state.graph.items),
         "version": pipeline.live.version,
+        "alignment": pipeline.live.alignment,
         **pipeline.evaluator.figures(),
         "event_to_searchable_p50_s": ingestor.freshness_s,
         "wall_s": wall_s,
@@ -129,5 +131,11 @@ def _lines(values: Mapping[str, object]) -> list[str]:
             f"prequential Recall@20 over {values['scored_events']:,} events: "
             f"{values['recall@20']:.4f};{compared} windowed popularity "
             f"{values['popularity_recall@20']:.4f}"
+        )
+    for name, one in cast(Mapping[str, Mapping[str, Any]], values["alignment"]).items():
+        gap = one["gap"]
+        lines.append(
+            f"ids and {name}: W1 {gap['wasserstein']:.3f} ({gap['wasserstein_low']:.3f} to "
+            f"{gap['wasserstein_high']:.3f}), gap {gap['observed']:.3f} <= {gap['bound']:.3f}"
         )
     return lines

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from consumers.errors import VersionMissing
 from consumers.manifest import Origin
@@ -37,6 +37,12 @@ class Version:
         """What the manifest says of vectors made by this version."""
         offsets = cast(Mapping[str, int], self.meta.get("positions", {}))
         return Origin(model=str(self.number), snapshot=str(self.snapshot), offsets=offsets)
+
+    @property
+    def alignment(self) -> Mapping[str, Mapping[str, Any]]:
+        """Evidence by modality, as `model.alignment.Alignment` names it; empty without any."""
+        report = cast(Mapping[str, Mapping[str, Any]], self.meta.get("report", {}))
+        return report.get("alignment", {})
 
     def load(self) -> ModelState:
         """Read the arrays, checking their hashes."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from model.costs import cosine
 from model.couplings import WarmStart, resume
 from model.divergence import self_value
+from model.gaps import Gap, gap
 from model.transport import SMOOTH, by_kernel, pose, solve
 
 TOLERANCE = 1e-6
@@ -48,6 +49,8 @@ class Alignment:
         L1, both marginals.
     converged : bool
         Whether that reached 1e-6.
+    gap : Gap
+        W1, the contrastive loss, what it proves, and what is.
 
     References
     ----------
@@ -66,6 +69,7 @@ class Alignment:
     cold_iterations: int
     marginal_error: float
     converged: bool
+    gap: Gap
 
 
 def align(
@@ -74,6 +78,9 @@ def align(
     usable: NDArray[np.bool_],
     start: WarmStart | None,
     sample: int,
+    *,
+    temperature: float,
+    rng: np.random.Generator,
 ) -> tuple[Alignment, WarmStart] | None:
     """Couple the two spaces on the items that are in both.
 
@@ -87,6 +94,10 @@ def align(
         Of the last fine-tune.
     sample : int
         Items at most.
+    temperature : float
+        τ of the contrastive loss in the gap.
+    rng : Generator
+        For the confidence of its W1.
 
     Returns
     -------
@@ -130,6 +141,7 @@ def align(
         cold_iterations=cold.iterations,
         marginal_error=solved.marginal_error,
         converged=solved.converged,
+        gap=gap(own[ids], image[ids], temperature=temperature, rng=rng),
     )
     return evidence, found.kept
 

@@ -35,7 +35,18 @@ class ModelConfig(BaseModel):
     contrastive_weight: float = Field(default=0.0, ge=0)
     """λ_c of the contrastive alignment (CMCL) of own vectors and modalities, in pairs; 0 is off."""
     contrastive_temperature: float = Field(default=0.2, gt=0, le=10)
-    """τ of that term."""
+    """τ of that term, where it starts."""
+    contrastive_temperature_learned: bool = False
+    """Whether that τ is learned with the rest, in [0.02, 1]."""
+    contrastive_memory: int = Field(default=0, ge=0)
+    """Items of the last steps that are negatives of that term beside the batch's own."""
+    transport_weight: float = Field(default=0.0, ge=0)
+    """λ_w of the distribution alignment (OAT) of own vectors and each modality; 0 is off."""
+    transport_level: Literal["sample", "dimension"] = "sample"
+    """What is coupled: items, by a debiased divergence; or dimensions, whose coupling T also makes
+    a modality's image Z·(d·T + Δ), Δ learned."""
+    transport_batch: int = Field(default=512, ge=2)
+    """Items a step that are coupled, at most."""
     negatives: int = Field(default=1024, ge=1)
     """Uniform negatives, shared by a batch, drawn from the items that have events."""
     batch: int = Field(default=512, ge=1)

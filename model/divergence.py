@@ -91,11 +91,13 @@ def divergence(
     epsilon: float,
     pairing: Pairing = squared_l2,
     tolerance: float = 1e-6,
+    coupling: Coupling | None = None,
 ) -> Tensor:
     """Debiased Sinkhorn divergence of uniform samples, differentiable in both, scalar.
 
     0 when the samples coincide, positive elsewhere for the costs here; needed rather than
-    `transport_value` once ε is above 5 % of the mean cost.
+    `transport_value` once ε is above 5 % of the mean cost. ``coupling`` is that of x and y, where
+    it has been solved already.
     """
     blur = [
         _Envelope.apply(
@@ -106,7 +108,9 @@ def divergence(
         )
         for t in (x, y)
     ]
-    across = transport_value(x, y, epsilon=epsilon, pairing=pairing, tolerance=tolerance)
+    across = transport_value(
+        x, y, epsilon=epsilon, pairing=pairing, tolerance=tolerance, coupling=coupling
+    )
     debiased: Tensor = across - (blur[0] + blur[1]) / 2
     return debiased
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.sides import EPSILON, Side
+from model.sides import EPSILON, Carried, Side
 
 TEMPERATURES = (0.02, 1.0)
 """Bounds of the learned temperature."""
@@ -35,6 +35,8 @@ class Encoder(nn.Module):
         log v, by group and by how long ago.
     log_temperature : float32[]
         log τ of the softmax that is learned from; the vectors served do not depend on it.
+    contrast : float
+        Where the τ of the contrastive alignment starts.
     sides : name -> Side
     scale : float
         Where each side's weight a_m starts; on the simplex, w_m in units of the own vector's.
@@ -50,6 +52,7 @@ class Encoder(nn.Module):
         *,
         sides: Mapping[str, Side] | None = None,
         scale: float = 0.5,
+        contrast: float = 0.2,
         fusion: Literal["free", "simplex"] = "free",
     ) -> None:
         super().__init__()
@@ -57,6 +60,7 @@ class Encoder(nn.Module):
         self.log_weights = nn.Parameter(log_weights)
         self.log_gaps = nn.Parameter(log_gaps)
         self.log_temperature = nn.Parameter(log_temperature)
+        self.log_contrast = nn.Parameter(torch.tensor(math.log(contrast)))
         self.sides = nn.ModuleDict(dict(sides or {}))
         # Named by their meaning: one is no start for the other when the fusion is changed.
         free = fusion == "free"
@@ -69,8 +73,8 @@ class Encoder(nn.Module):
         """A side by its name."""
         return cast(Side, self.sides[name])
 
-    def into_items(self) -> list[nn.Parameter]:
-        """All parameters whose last dimension is d: they turn when the items do."""
+    def into_items(self) -> list[Tensor]:
+        """All tensors whose last dimension is d: they turn when the items do."""
         return [self.embedding, *(p for name in self.sides for p in self.side(name).into_items())]
 
     @property
@@ -80,9 +84,17 @@ class Encoder(nn.Module):
 
     def bound_temperature(self) -> None:
         """Bring a learned τ back to where a softmax over cosines neither saturates nor is flat."""
-        if self.log_temperature.requires_grad:
-            with torch.no_grad():
-                self.log_temperature.clamp_(*map(math.log, TEMPERATURES))
+        with torch.no_grad():
+            for learned in (self.log_temperature, self.log_contrast):
+                if learned.requires_grad:
+                    learned.clamp_(*map(math.log, TEMPERATURES))
+
+    def couple(self) -> None:
+        """Couple anew the sides whose dimensions are carried over."""
+        for name in self.sides:
+            side = self.side(name)
+            if isinstance(side, Carried):
+                side.couple(self.embedding)
 
     def own(self, ids: Tensor | None = None) -> Tensor:
         """E of these items or of all, float32[n, d]."""

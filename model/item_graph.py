@@ -102,7 +102,7 @@ class ItemGraph(Side):
         )
         return functional.normalize(functional.elu(seen) @ self.out, eps=EPSILON)
 
-    def into_items(self) -> list[nn.Parameter]:
+    def into_items(self) -> list[Tensor]:
         """O alone: attention works on texts, which do not turn."""
         return [self.out]
 

@@ -48,7 +48,12 @@ def softmax_loss(
 
 
 def contrastive_loss(
-    anchor: Tensor, other: Tensor, present: Tensor, *, temperature: Tensor | float
+    anchor: Tensor,
+    other: Tensor,
+    present: Tensor,
+    *,
+    temperature: Tensor | float,
+    further: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE between two spaces of the same items, float32[]: small when they agree.
 
@@ -63,6 +68,9 @@ def contrastive_loss(
         Rows that exist in both spaces; the others are neither positives nor negatives.
     temperature : float32[]
         τ, above 0.
+    further : float32[N, d]
+        Rows of the other space, of yet other items: negatives of every anchor. Zero rows are
+        items without.
 
     Returns
     -------
@@ -79,4 +87,6 @@ def contrastive_loss(
     left, right = (
         functional.normalize(rows.index_select(0, kept), eps=EPSILON) for rows in (anchor, other)
     )
+    if further is not None:
+        right = torch.cat([right, functional.normalize(further[further.any(1)], eps=EPSILON)])
     return functional.cross_entropy(left @ right.T / temperature, torch.arange(len(kept)))

@@ -21,7 +21,7 @@ from model.encoder import Encoder
 from model.errors import InvalidInput, TrainingFailed
 from model.forgetting import Memory, anchor_loss, distillation_loss, remember
 from model.losses import softmax_loss
-from model.objective import alignment_loss
+from model.objective import Objective
 from model.part import ALL, part_of
 from model.passed_over import PassedOver, passed_over
 from model.recency import buckets
@@ -79,6 +79,7 @@ class _Course:
     new: NDArray[np.bool_]
     memory: Memory | None
     passed: PassedOver | None
+    objective: Objective
 
 
 STEPS = 256
@@ -139,6 +140,7 @@ def finetune(
     )
     carry_moments(optimiser, encoder, base)
     encoder.log_temperature.requires_grad_(config.temperature_learned)
+    encoder.log_contrast.requires_grad_(config.contrastive_temperature_learned)
     course = _Course(
         data=positives,
         targets=targets,
@@ -149,11 +151,14 @@ def finetune(
         new=new,
         memory=None if base is None else _memory(encoder, positives, new, config),
         passed=passed_over(data) if config.negative_weight else None,
+        objective=Objective(encoder, config, rng),
     )
     losses = _learn(encoder, optimiser, course, rng)
     if anew and previous is not None:
         turn_back(encoder, optimiser, course.known, previous)
-    state, alignment = finish(encoder, optimiser, data, given, previous, base=base, config=config)
+    state, alignment = finish(
+        encoder, optimiser, data, given, previous, base=base, rng=rng, config=config
+    )
     report = Report(
         fresh=len(targets.fresh),
         replayed=targets.replayed,
@@ -209,8 +214,8 @@ def _loss(
     whole = course.memory is not None
     part = ALL if whole else part_of(data.items, history, target, negatives, passed)
     seen, ago = part.local(history), torch.from_numpy(gap)
-    beside = encoder.beside(part.ids)
-    items = encoder.items(beside, part.ids)
+    encoder.couple()
+    items = encoder.items(ids=part.ids)
     users = encoder.users(items, seen, ago)
     loss = softmax_loss(
         users,
@@ -235,9 +240,7 @@ def _loss(
             replayed=torch.from_numpy(~course.new[rows]),
             temperature=encoder.temperature,
         )
-    spaces = {name: beside[name] for name in MODALITIES if name in beside}
-    ids = part.local(np.unique(target))
-    return loss + alignment_loss(encoder.own(part.ids), spaces, ids, config)
+    return loss + course.objective.terms(torch.from_numpy(np.unique(target).astype(np.int64)))
 
 
 def _passed(

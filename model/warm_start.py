@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from model.alignment import Alignment, align
 from model.cold import place
 from model.config import ModelConfig
-from model.couplings import WarmStart
 from model.data import TEXT, Features, Interactions
 from model.encoder import Encoder
 from model.errors import InvalidInput
@@ -18,7 +17,7 @@ from model.neighbours import Neighbours, nearest
 from model.propagation import propagate
 from model.recency import GAPS, Recency
 from model.rotation import Turn, measure, rotation, turned
-from model.sides import Head, Side
+from model.sides import Carried, Head, Side
 from model.state import Arrays, ModelState
 
 if TYPE_CHECKING:
@@ -55,12 +54,14 @@ def begin(
         torch.tensor(np.log(config.temperature), dtype=torch.float32),
         sides=_sides(features, near, config, rng),
         scale=config.side_scale,
+        contrast=config.contrastive_temperature,
         fusion=config.fusion,
     )
     with torch.no_grad():
         for name, parameter in encoder.named_parameters():
             if name in old and name != "embedding":
                 _copy(parameter, old[name], name)
+    encoder.couple()
     return encoder
 
 
@@ -74,7 +75,9 @@ def _sides(
     for name, given in features.items():
         width = given.vectors.shape[1]
         weight = (rng.standard_normal((width, config.dim)) / np.sqrt(width)).astype(np.float32)
-        sides[name] = Head(torch.from_numpy(weight), torch.from_numpy(given.normalised()))
+        held = torch.from_numpy(weight), torch.from_numpy(given.normalised())
+        carried = config.transport_weight and config.transport_level == "dimension"
+        sides[name] = Carried(*held, torch.eye(config.dim)) if carried else Head(*held)
     if config.item_neighbours and TEXT in features:
         from model.item_graph import ItemGraph  # PyG takes a second, and only this needs it
 
@@ -154,6 +157,7 @@ def finish(
     *,
     base: ModelState | None,
     config: ModelConfig,
+    rng: np.random.Generator,
 ) -> tuple[ModelState, dict[str, Alignment]]:
     """Take the arrays of a trained encoder; place what has no events beside its like.
 
@@ -172,7 +176,19 @@ def finish(
         z = encoder.items(beside).numpy().copy()
     spaces = {name: beside[name].numpy() for name in features}
     potentials = {} if previous is None else dict(previous.potentials)
-    evidence = _coupled(parameters["embedding"], spaces, learned, potentials, config)
+    evidence: dict[str, Alignment] = {}
+    for name, space in spaces.items():
+        found = align(
+            parameters["embedding"],
+            space,
+            learned & space.any(axis=1),
+            potentials.get(name),
+            config.alignment_sample,
+            temperature=float(np.exp(parameters["log_contrast"])),
+            rng=rng,
+        )
+        if found is not None:
+            evidence[name], potentials[name] = found
     state = ModelState(
         items=_served(z, features, learned, data, config),
         recency=_recency(parameters),
@@ -213,23 +229,6 @@ def _moments(encoder: Encoder, optimiser: torch.optim.Adam) -> tuple[Arrays, int
             moments[f"{name}.second"] = held["exp_avg_sq"].numpy().copy()
             steps = max(steps, int(held["step"]))
     return moments, steps
-
-
-def _coupled(
-    own: NDArray[np.float32],
-    spaces: Mapping[str, NDArray[np.float32]],
-    learned: NDArray[np.bool_],
-    potentials: dict[str, WarmStart],
-    config: ModelConfig,
-) -> dict[str, Alignment]:
-    """Evidence by modality; the potentials are replaced by those found."""
-    evidence: dict[str, Alignment] = {}
-    for name, space in spaces.items():
-        usable = learned & space.any(axis=1)
-        found = align(own, space, usable, potentials.get(name), config.alignment_sample)
-        if found is not None:
-            evidence[name], potentials[name] = found
-    return evidence
 
 
 def _served(

@@ -34,6 +34,10 @@ def test_every_second_version_is_learned_anew(versions: Versions) -> None:
         assert isinstance(report, dict)
         if meta["since_anew"] == 0:
             assert report["replayed"] == 0
+        assert list(report["alignment"]) == ["text"]
+        for one in report["alignment"].values():
+            assert 0 <= one["gap"]["observed"] <= one["gap"]["bound"]
+            assert one["gap"]["wasserstein_low"] <= one["gap"]["wasserstein"]
         if meta["base"] is not None:
             assert report["turn"]["residual"] <= report["turn"]["moved"] + 1e-6
 
@@ -44,7 +48,7 @@ def test_a_version_that_knows_all_is_not_learned_again(versions: Versions) -> No
     told = ["finetune", "--once", "--state", str(versions.root.parent)]
     first = runner.invoke(app, told)
     second = runner.invoke(app, told)
-    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output
     assert first.output == second.output
     assert len(versions.numbers()) <= len(before) + 1
 

@@ -17,6 +17,7 @@ FIGURES = Figures(
     popularity_recall=0.125,
     freshness_s=0.0421,
     doing="reading events",
+    gaps={"text": (0.61, 2.68)},
 )
 EMPTY = Figures(0, 0.0, None, 0, 0, 0, 0, 0, None, None, None, "starting")
 
@@ -39,7 +40,16 @@ def shown(figures: Figures, *, terminal: bool, quiet: bool = False) -> str:
 def test_a_person_reads_labels_and_round_numbers() -> None:
     for terminal in (True, False):
         said = shown(FIGURES, terminal=terminal)
-        for part in ("12,345", "679/s", "9,000 edges", "0.250", "0.125", "42 ms", "reading events"):
+        for part in (
+            "12,345",
+            "679/s",
+            "9,000 edges",
+            "0.250",
+            "0.125",
+            "42 ms",
+            "text 0.61 <= 2.68",
+            "reading events",
+        ):
             assert part in said
 
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.alignment import align, paired_sample
+from model.alignment import Alignment, align, paired_sample
+from model.couplings import WarmStart
 from model.data import unit_rows
 from model.errors import TransportFailed
 
@@ -15,10 +16,20 @@ def spaces(noise: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return own, own + noise * rng.standard_normal((60, 8)).astype(np.float32)
 
 
+def aligned(
+    own: NDArray[np.float32],
+    image: NDArray[np.float32],
+    usable: NDArray[np.bool_] = EVERY,
+    start: WarmStart | None = None,
+) -> tuple[Alignment, WarmStart] | None:
+    rng = np.random.default_rng(0)
+    return align(own, image, usable, start, 60, temperature=0.2, rng=rng)
+
+
 def test_the_cost_tells_spaces_that_agree_from_spaces_that_do_not() -> None:
     costs = []
     for noise in (0.1, 1.0, 100.0):
-        found = align(*spaces(noise), EVERY, None, 60)
+        found = aligned(*spaces(noise), EVERY, None)
         assert found is not None
         assert found[0].converged
         assert found[0].marginal_error <= 1e-6
@@ -30,7 +41,7 @@ def test_the_cost_tells_spaces_that_agree_from_spaces_that_do_not() -> None:
 
 def test_pairing_by_transport_costs_no_more_than_by_identity() -> None:
     own, text = spaces(100.0)
-    found = align(own, text, EVERY, None, 60)
+    found = aligned(own, text, EVERY, None)
     assert found is not None
     cost = 1 - unit_rows(own) @ unit_rows(text).T
     assert found[0].paired_cost == pytest.approx(float(np.diag(cost).mean()), abs=1e-5)
@@ -39,9 +50,9 @@ def test_pairing_by_transport_costs_no_more_than_by_identity() -> None:
 
 def test_the_next_one_starts_where_this_one_ended() -> None:
     own, text = spaces(1.0)
-    first = align(own, text, EVERY, None, 60)
+    first = aligned(own, text, EVERY, None)
     assert first is not None
-    second = align(own, text, EVERY, first[1], 60)
+    second = aligned(own, text, EVERY, first[1])
     assert second is not None
     assert second[0].warm
     assert not first[0].warm
@@ -71,15 +82,15 @@ def test_all_are_taken_when_they_are_few() -> None:
 
 def test_divergence_is_nothing_between_equal_clouds_and_grows_with_the_distance() -> None:
     own, text = spaces(1.0)
-    same = align(own, own, EVERY, None, 60)
+    same = aligned(own, own, EVERY, None)
     assert same is not None
     assert abs(same[0].divergence) < 1e-9
-    found = [align(*spaces(noise), EVERY, None, 60) for noise in (0.3, 1.0, 3.0)]
+    found = [aligned(*spaces(noise), EVERY, None) for noise in (0.3, 1.0, 3.0)]
     values = [one[0].divergence for one in found if one is not None]
     assert 0 < values[0] < values[1] < values[2]
     # It takes away the blur that the plain cost has: that one is far from nothing.
     assert same[0].cost > 0.01 or same[0].perplexity < 1.01
-    apart = align(own, -np.abs(text), EVERY, None, 60)
+    apart = aligned(own, -np.abs(text), EVERY, None)
     assert apart is not None
     assert apart[0].divergence > values[2]
 
@@ -88,10 +99,10 @@ def test_vectors_that_are_not_finite_are_refused() -> None:
     own, text = spaces(1.0)
     text[5] = np.nan
     with pytest.raises(TransportFailed, match="NaN"):
-        align(own, text, EVERY, None, 60)
+        aligned(own, text, EVERY, None)
 
 
 def test_one_item_is_no_pair() -> None:
     one = np.zeros(60, np.bool_)
     one[3] = True
-    assert align(*spaces(1.0), one, None, 60) is None
+    assert aligned(*spaces(1.0), one, None) is None

@@ -68,6 +68,16 @@ def test_what_is_missing_is_neither_positive_nor_negative() -> None:
     assert masked.item() == pytest.approx(kept.item(), rel=1e-6)
 
 
+def test_further_rows_are_negatives_of_every_anchor_unless_they_are_nothing() -> None:
+    one, other = spaces(4, 9, 0.5)
+    further = torch.cat([other[6:] * 5, torch.zeros(2, 6)])
+    every = torch.ones(6, dtype=torch.bool)
+    scores = (one[:6] @ other.T / 0.3).double()
+    expected = (torch.logsumexp(scores, 1) - scores.diagonal()).mean()
+    found = contrastive_loss(one[:6], other[:6], every, temperature=0.3, further=further)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_item_has_nothing_to_be_told_from(count: int) -> None:
     one, other = (rows.requires_grad_() for rows in spaces(2, 3, 0.5))
@@ -96,7 +106,9 @@ def test_descending_brings_pairs_together() -> None:
 def rowwise(one: torch.Tensor, other: torch.Tensor, temperature: float) -> np.ndarray:
     """Loss of each row, float64[B]."""
     scores = one.double() @ other.double().T / temperature
-    return (torch.logsumexp(scores, 1) - scores.diagonal()).numpy()
+    # Not a difference of logarithms: of rows that agree that would be 0, and prove a gap of 0.
+    excess = (scores - scores.diagonal()[:, None]).exp()
+    return torch.log1p(excess.sum(1) - excess.diagonal()).numpy()
 
 
 @given(

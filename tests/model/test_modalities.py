@@ -1,15 +1,11 @@
 """Items that have more than an id: heads, fusion, and the spaces brought together."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
-from torch import Tensor
 
-from model import objective
 from model.data import Features, Interactions, unit_rows
-from model.losses import contrastive_loss
 from model.trainer import finetune
 from tests.model.planted import BOUND, CLUSTERS, CONFIG, ITEMS, SIZE, recall, split
 
@@ -86,28 +82,6 @@ def planted_texts() -> Features:
     """Texts that tell items apart within their clusters, and so little of what is clicked."""
     rng = np.random.default_rng(8)
     return Features(rng.standard_normal((ITEMS, 48)).astype(np.float32), np.ones(ITEMS, np.bool_))
-
-
-def gap(weight: float) -> float:
-    """Mean squared distance of items' own vectors and their texts' images, after learning."""
-    config = CONFIG.model_copy(update={"contrastive_weight": weight})
-    texts = planted_texts()
-    state = finetune(split()[0], features={"text": texts}, config=config, seed=1, threads=1).state
-    own = unit_rows(state.parameters["embedding"])
-    side = unit_rows(texts.normalised() @ state.parameters["sides.text.weight"])
-    return float(np.mean(np.sum((own - side) ** 2, axis=1)))
-
-
-def test_contrast_brings_the_spaces_together() -> None:
-    assert gap(1.0) < 0.5 * gap(0.0)
-
-
-def test_contrast_with_the_wrong_sign_drives_them_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def climb(*args: Any, **rest: Any) -> Tensor:
-        return 1.0 - contrastive_loss(*args, **rest)
-
-    monkeypatch.setattr(objective, "contrastive_loss", climb)
-    assert gap(1.0) > gap(0.0)
 
 
 def test_a_head_turns_with_its_items() -> None:
