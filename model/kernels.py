@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from model import fused
 from model.costs import TILE, Cost, tiles
 
 ABSORB = 20.0
@@ -43,6 +44,8 @@ class Sums(Protocol):
 
 def soft_rows(cost: Cost, log_weights: Tensor, epsilon: float, tile: int = TILE) -> Tensor:
     """log Σ_j exp(w_j − C_ij/ε) in blocks, float64[n]; w = log b + ψ. Nothing can underflow."""
+    if fused.serves(cost):
+        return fused.soft_rows(cost, log_weights, epsilon)
     n, m = cost.shape
     total = torch.full((n,), -torch.inf, dtype=torch.float64, device=cost.sample.device)
     for at, to in tiles(n, m, tile):
