@@ -64,6 +64,7 @@ Methods = Annotated[
 Served = Annotated[
     bool, typer.Option("--served", help="Ours alone, through the whole pipeline, as it is served.")
 ]
+Static = Annotated[bool, typer.Option("--static", help="A split of train, valid and test.")]
 BaseShare = Annotated[
     float | None, typer.Option(help="Part of the events learned first.", min=0.0, max=0.99)
 ]
@@ -147,6 +148,7 @@ def evaluate(
     model: Model = None,
     methods: Methods = None,
     served: Served = False,
+    static: Static = False,
     base_share: BaseShare = None,
     slices: Slices = 10,
     seeds: Seeds = 1,
@@ -158,25 +160,25 @@ def evaluate(
     """Score test-then-train over files or the simulator, beside other methods.
 
     A round of learning comes every --finetune-every events, or --base-share first and then
-    --slices rounds. No state is kept; with --served it is, and nothing is published.
+    --slices rounds. No state is kept; with --served it is, and nothing is published. With --static
+    a file of train, valid and test: chosen on valid, asked test once.
     """
 
     def program() -> int:
         settings = _settings(
-            state=state,
-            finetune_every=finetune_every,
-            retrain_every=retrain_every,
-            embedder=embedder,
-            batch=batch,
-            seed=seed,
-            model=model,
-        )
+            state=state, finetune_every=finetune_every, retrain_every=retrain_every,
+            embedder=embedder, batch=batch, seed=seed, model=model,
+        )  # fmt: skip
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
         if served:
             return programs.evaluate(settings, inputs, json_file=json_file, quiet=quiet)
-        from consumers import comparison
+        from consumers import comparison, static_comparison
 
         names = [name.strip() for name in methods.split(",")] if methods is not None else None
+        if static:
+            return static_comparison.compare_static(
+                settings, inputs, names, seeds, json_file=json_file, html_file=html, quiet=quiet
+            )
         protocol = comparison.Protocol(names, base_share, slices, finetune_every, seeds, strict)
         return comparison.compare(
             settings, inputs, protocol, json_file=json_file, html_file=html, quiet=quiet

@@ -21,6 +21,7 @@ _COLUMNS = (
     "recall@20", "ndcg@20", "mrr", "strict_recall@20", "coverage@20", "novelty@20",
     "popularity_shift@20", "cpu_s",
 )  # fmt: skip
+_STATIC = ("recall@20", "ndcg@20", "valid_recall@20", "cpu_s")
 
 
 def page(title: str, values: Mapping[str, object]) -> str:
@@ -43,6 +44,33 @@ def page(title: str, values: Mapping[str, object]) -> str:
         f"<h2>Recall@20 by slice</h2>{_table(['method', *slices], _sliced(ranked, slices))}"
         f"<h2>What was read, and on what it ran</h2>{_facts(facts)}"
         f"{_facts(protocol)}"
+        f"{_facts(cast(Mapping[str, object], values['machine']))}</html>\n"
+    )
+
+
+def static_page(title: str, values: Mapping[str, object]) -> str:
+    """The same of a fixed split."""
+    methods = cast(Mapping[str, Mapping[str, Any]], values["methods"])
+    ranked = dict(sorted(methods.items(), key=lambda pair: -float(pair[1]["recall@20"])))
+    rows = [
+        [
+            name,
+            *(_figure(one[column]) for column in _STATIC),
+            *(" - ".join(f"{v:.4f}" for v in one[c]) for c in ("ci95", "ndcg_ci95")),
+            ", ".join(f"{k} {v:g}" for k, v in {**one["setting"], **one["weights"]}.items()),
+        ]
+        for name, one in ranked.items()
+    ]
+    names = ["method", *_STATIC, "recall interval", "ndcg interval", "chosen on valid"]
+    facts = {k: values[k] for k in ("rows", "users", "items", "asked_users", "with_features")}
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+        "<p>All items are ranked for every user with items in test, less the user's items of train."
+        " Settings are chosen on valid; test is asked once.</p>"
+        f"<h2>Methods</h2>{_table(names, rows)}"
+        f"<h2>Recall@20 with its 95 % interval</h2>{bars(ranked)}"
+        f"<h2>What was read, and on what it ran</h2>{_facts(facts)}"
         f"{_facts(cast(Mapping[str, object], values['machine']))}</html>\n"
     )
 

@@ -25,6 +25,9 @@ class ModelConfig(BaseModel):
     )
     """Start of the position weights, one for each group of dimensions: after so many events a
     weight has halved. Then learned, as are the weights by time."""
+    order_free: bool = False
+    """Learn users as sets: a context is what else the user has, whenever, all at one weight; for
+    events without an order, as in a static split."""
     context_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Share of a context's events that is left out at random while learning."""
     temperature: float = Field(default=0.12, gt=0, le=10)

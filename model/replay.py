@@ -48,14 +48,17 @@ class Targets:
         return np.concatenate([self.fresh, again])
 
 
-def learnable(data: Interactions) -> NDArray[np.bool_]:
+def learnable(data: Interactions, *, order_free: bool = False) -> NDArray[np.bool_]:
     """Events that can be targets, bool[E].
 
-    A target has at least one event of its user before it, counts for something, and is the
-    user's first of its item: what a user has seen is never served again, and with tied
-    vectors a repeated item would be found in its own context.
+    A target has at least one event of its user before it (``order_free``: beside it), counts for
+    something, and is the user's first of its item: what a user has seen is never served again,
+    and with tied vectors a repeated item would be found in its own context.
     """
-    before = np.arange(len(data)) - data.indptr[:-1].repeat(np.diff(data.indptr))
+    count = np.diff(data.indptr)
+    before = np.arange(len(data)) - data.indptr[:-1].repeat(count)
+    if order_free:
+        before = count.repeat(count) - 1
     key = data.owners() * max(data.items, 1) + data.item
     order = np.argsort(key, kind="stable")
     first = np.ones(len(data), np.bool_)
@@ -87,6 +90,8 @@ def choose(
     new: NDArray[np.bool_],
     replay: float,
     kind: ReplayKind = "uniform",
+    *,
+    order_free: bool = False,
 ) -> Targets:
     """All new events, and ``replay`` times as many older ones to be drawn in each epoch.
 
@@ -97,7 +102,7 @@ def choose(
     kind
         Whether old events are drawn alike, or as `by_octave` says.
     """
-    usable = learnable(data)
+    usable = learnable(data, order_free=order_free)
     fresh, old = np.flatnonzero(usable & new), np.flatnonzero(usable & ~new)
     wanted = min(len(old), round(replay * len(fresh)))
     chance = by_octave(data.sequence[old], len(fresh)) if kind == "stratified" and wanted else None

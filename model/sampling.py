@@ -30,3 +30,28 @@ def contexts(
     inside = at >= starts[row][:, None]
     at = np.where(inside, at, 0)
     return np.where(inside, data.item[at], np.int32(-1)), np.where(inside, data.time_us[at], 0)
+
+
+def others(data: Interactions, row: NDArray[np.int64], length: int) -> NDArray[np.int32]:
+    """Other events of each row's user, those behind it first and then from the user's first on.
+
+    Parameters
+    ----------
+    row : int64[n]
+    length : int
+        L, events at most.
+
+    Returns
+    -------
+    item : int32[n, L']
+        -1 where the user has no more, or the event is of the row's own item; L' is at most L, and
+        no longer than the longest of these rows.
+    """
+    owner = np.searchsorted(data.indptr, row, side="right") - 1
+    start, count = data.indptr[owner], np.diff(data.indptr)[owner]
+    step = np.arange(1, min(length, int(count.max(initial=1)) - 1) + 1)
+    at = start[:, None] + (row - start)[:, None] + step
+    at = np.where(at < (start + count)[:, None], at, at - count[:, None])
+    inside = step < count[:, None]
+    item = data.item[np.where(inside, at, 0)]
+    return np.where(inside & (item != data.item[row][:, None]), item, np.int32(-1))

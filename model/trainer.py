@@ -27,7 +27,7 @@ from model.passed_over import PassedOver, passed_over
 from model.recency import buckets
 from model.replay import Targets, choose, unlearned
 from model.rotation import Turn
-from model.sampling import contexts
+from model.sampling import contexts, others
 from model.state import ModelState
 from model.warm_start import begin, carry_moments, finish, since, turn_back
 
@@ -134,13 +134,17 @@ def finetune(
     encoder = begin(positives, given, base, config, rng, near=near)
     known_upto, known_late = (0, None) if base is None else (base.trained_upto, base.late)
     new = unlearned(positives, known_upto, known_late)
-    targets = choose(positives, new, config.replay, config.replay_kind)
+    targets = choose(
+        positives, new, config.replay, config.replay_kind, order_free=config.order_free
+    )
     optimiser = torch.optim.Adam(
         encoder.parameters(), lr=config.first_rate if base is None else config.rate
     )
     carry_moments(optimiser, encoder, base)
     encoder.log_temperature.requires_grad_(config.temperature_learned)
     encoder.log_contrast.requires_grad_(config.contrastive_temperature_learned)
+    for weights in (encoder.log_weights, encoder.log_gaps):
+        weights.requires_grad_(not config.order_free)
     course = _Course(
         data=positives,
         targets=targets,
@@ -205,8 +209,12 @@ def _loss(
     encoder: Encoder, course: _Course, rows: NDArray[np.int64], rng: np.random.Generator
 ) -> Tensor:
     data, config = course.data, course.config
-    history, time_us = contexts(data, course.starts, rows, config.context)
-    gap = buckets(time_us, history >= 0)
+    if config.order_free:
+        history = others(data, rows, config.context)
+        gap = np.zeros(history.shape, np.int64)
+    else:
+        history, time_us = contexts(data, course.starts, rows, config.context)
+        gap = buckets(time_us, history >= 0)
     history[rng.random(history.shape, np.float32) < config.context_dropout] = -1
     target, negatives = data.item[rows], _negatives(course.known, config.negatives, rng)
     passed, counts = _passed(course, rows)

@@ -47,6 +47,8 @@ def begin(
         table[: len(previous.items)] = old["embedding"]
     ages = np.arange(config.context, dtype=np.float32)
     rates = np.log(2.0) / np.array(config.half_lives, np.float32)
+    if config.order_free:
+        rates = np.zeros_like(rates)
     encoder = Encoder(
         torch.from_numpy(table),
         torch.from_numpy(-rates[:, None].astype(np.float32) * ages),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from model.config import ModelConfig
 from model.data import Interactions, interactions
 from model.replay import ReplayKind, Targets, by_octave, choose, learnable, unlearned
-from model.sampling import contexts
+from model.sampling import contexts, others
 from model.trainer import finetune
 
 USERS, ITEMS = 5, 6
@@ -149,3 +149,18 @@ def test_a_label_that_came_late_is_new_once(data: Interactions) -> None:
 def test_without_new_events_nothing_is_replayed(data: Interactions) -> None:
     chosen = choose(data, data.sequence >= 30, 2.0)
     assert len(chosen.draw(np.random.default_rng(0))) == len(chosen) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(events, st.integers(1, 50))
+def test_without_an_order_a_context_is_what_else_the_user_has(rows: Events, length: int) -> None:
+    data = grouped(rows)
+    found = others(data, np.arange(len(data)), length)
+    usable = learnable(data, order_free=True)
+    for row, sequence in enumerate(data.sequence.tolist()):
+        user, item, weight = rows[sequence]
+        beside = [i for at, (u, i, _) in enumerate(rows) if u == user and at != sequence]
+        assert usable[row] == (bool(beside) and weight > 0 and item not in past(rows, sequence))
+        kept = sorted(found[row][found[row] >= 0].tolist())
+        every = sorted(i for i in beside if i != item)
+        assert kept == every if len(beside) <= length else len(kept) <= length
