@@ -194,9 +194,9 @@ def answer(
     for chunk in asked.chunks():
         scores, terms = learned.scores(chunk.question)
         for one, found in zip(weights, ranks, strict=True):
-            added = scores
+            added = scores.copy()
             for name, weight in one.items():
-                added = added + np.float32(weight) * terms[name]
+                added += np.float32(weight) * terms[name]
             found.append(chunk.ranks(added))
     spent = time.process_time() - begun
     return [
