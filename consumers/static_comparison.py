@@ -17,7 +17,7 @@ from consumers.scores import K
 from consumers.settings import Settings
 from consumers.standings import over_seeds, over_users
 from consumers.static_contenders import contenders
-from consumers.static_protocol import Choice, Figures, answer, choose, learn, questions
+from consumers.static_protocol import Choice, Contender, Figures, answer, choose, learn, questions
 from consumers.texts import Embedder
 from consumers.wiring import open_embedder
 from model.config import ModelConfig
@@ -108,7 +108,12 @@ def result(
     if not all(rows):
         raise SettingsError(f"train, valid and test hold {rows} rows: none may be empty")
     valid = questions(split, VALID, features)
-    taking_part, chosen = contenders(names, config), list[Choice]()
+    taking_part, chosen = list[Contender](), list[Choice]()
+    for one in contenders(names, config, split.items):
+        if one.most_items is None or split.items <= one.most_items:
+            taking_part.append(one)
+        else:
+            said(f"{one.name} is left out: {split.items} items, at most {one.most_items}")
     for one in taking_part:
         chosen.append(choose(one, valid, seeds[0]))
         said(f"{one.name}: {chosen[-1].recall:.4f} on valid with {dict(chosen[-1].setting)}")
@@ -156,7 +161,7 @@ def figures(choice: Choice, runs: Sequence[Figures], cpu_s: Sequence[float]) -> 
         f"valid_ndcg@{K}": choice.ndcg,
         "setting": dict(choice.setting),
         "weights": dict(choice.weights),
-        "cpu_s": float(np.mean(cpu_s)),
+        "cpu_s": choice.terms_s + float(np.mean(cpu_s)),
         "score_cpu_s": float(np.mean([one.cpu_s for one in runs])),
         "tune_cpu_s": choice.cpu_s,
     }

@@ -5,29 +5,44 @@ from collections.abc import Mapping, Sequence
 from consumers.contest import WEIGHTS
 from consumers.contestants import NAMED, entries
 from consumers.errors import SettingsError
-from consumers.methods import Goat, Nothing, Setting
-from consumers.static_methods import Counted
+from consumers.methods import Goat, Make, Nothing, Setting
+from consumers.static_methods import Companions, Counted
 from consumers.static_protocol import Contender
 from model.config import ModelConfig
+from model.ridge import MOST_ITEMS
 
 RECIPE: Mapping[str, object] = {
     "order_free": True,
-    "temperature": 0.2,
-    "temperature_learned": False,
     "context": 200,
     "half_lives": (1.0,),
+    "temperature": 0.2,
+    "temperature_learned": False,
+    "dim": 128,
+    "batch": 2048,
+    "first_epochs": 12,
+    "contrastive_weight": 0.1,
 }
 """What differs from the defaults where events have no order, unless `--model` names it."""
 _POPULARITY = [{"popularity": w} for w in WEIGHTS]
+_TERMS: Mapping[str, Make] = {"companions": Companions, "popularity": Counted}
+_OURS = [
+    {"companions": c, "popularity": p}
+    for c in (0.0, 2.0, 4.0, 8.0, 16.0)
+    for p in (0.0, 0.02, 0.05)
+]
 _GRID: Mapping[str, Sequence[Setting]] = {
     "ease": [{"penalty": p} for p in (100.0, 200.0, 400.0, 800.0)],
-    "itemknn": [{"neighbours": k} for k in (20, 50, 200, 1000)],
 }
 """In place of what is tried on streams, for these methods."""
 
 
-def contenders(names: Sequence[str], config: ModelConfig) -> list[Contender]:
+def contenders(names: Sequence[str], config: ModelConfig, items: int = 0) -> list[Contender]:
     """The methods of these names.
+
+    Parameters
+    ----------
+    items : int
+        Of the split. Beyond `MOST_ITEMS` ours goes without its companions.
 
     Raises
     ------
@@ -40,12 +55,12 @@ def contenders(names: Sequence[str], config: ModelConfig) -> list[Contender]:
             f"--methods: {wrong[0] if wrong else 'none'!r}: with --static give each once of"
             f" {', '.join(NAMED)}"
         )
-    return [_contender(name, config) for name in names]
+    return [_contender(name, config, items) for name in names]
 
 
-def _contender(name: str, config: ModelConfig) -> Contender:
+def _contender(name: str, config: ModelConfig, items: int) -> Contender:
     if name == "goat":
-        return _ours(config)
+        return _ours(config, items)
     if name == "popularity":
 
         def nobody(setting: Setting, seed: int) -> Nothing:
@@ -61,10 +76,11 @@ def _contender(name: str, config: ModelConfig) -> Contender:
         {"popularity": Counted},
         _POPULARITY,
         entry.seeded,
+        entry.most_items,
     )
 
 
-def _ours(config: ModelConfig) -> Contender:
+def _ours(config: ModelConfig, items: int) -> Contender:
     given = config.model_fields_set
 
     def make(setting: Setting, seed: int) -> Goat:
@@ -72,4 +88,6 @@ def _ours(config: ModelConfig) -> Contender:
         more = {name: value for name, value in recipe.items() if name not in given}
         return Goat(ModelConfig.model_validate(config.model_dump() | more), seed)
 
-    return Contender("goat", make)
+    if items > MOST_ITEMS:
+        return Contender("goat", make, terms={"popularity": Counted}, weights=_POPULARITY)
+    return Contender("goat", make, terms=_TERMS, weights=_OURS)

@@ -6,6 +6,9 @@ from consumers.dataset import Dataset
 from consumers.methods import Floats, Question, Setting
 from model.ridge import ridge_scores, ridge_weights
 
+PENALTY = 100.0
+"""λ of the companions, where a setting names none."""
+
 
 class Counted:
     """Log of how many users had each item, the same for everybody."""
@@ -25,7 +28,7 @@ class Companions:
     """Closed-form weights of items for items (`model.ridge`), a user by all that it had."""
 
     def __init__(self, setting: Setting, seed: int) -> None:
-        self._penalty = setting["penalty"]
+        self._penalty = setting.get("penalty", PENALTY)
         self._weights: Floats = np.zeros((0, 0), np.float32)
 
     def learn(self, data: Dataset, upto: int) -> None:

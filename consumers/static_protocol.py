@@ -84,6 +84,7 @@ class Contender:
     terms : what else is learned and added to the scores
     weights : of the terms; each tried without learning again, none is zero
     seeded : whether the seed matters
+    most_items : size of catalogue beyond which it does not take part
     """
 
     name: str
@@ -92,11 +93,12 @@ class Contender:
     terms: Mapping[str, Make] = field(default_factory=dict[str, Make])
     weights: Sequence[Mapping[str, float]] = ({},)
     seeded: bool = True
+    most_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """A method and its terms that have learned, and the processor seconds it took."""
+    """A method and its terms that have learned, and the processor seconds the method took."""
 
     method: Method
     terms: Mapping[str, Method]
@@ -112,13 +114,17 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The setting and weights that did best on valid, with what has been learned by them."""
+    """The setting and weights that did best on valid, with what has been learned by them.
+
+    ``terms_s`` are processor seconds of the terms' learning, ``cpu_s`` of the whole choice.
+    """
 
     setting: Setting
     weights: Mapping[str, float]
     recall: float
     ndcg: float
     learned: Learned
+    terms_s: float
     cpu_s: float
 
 
@@ -171,6 +177,7 @@ def choose(contender: Contender, valid: Questions, seed: int) -> Choice:
     terms = {name: make({}, seed) for name, make in contender.terms.items()}
     for term in terms.values():
         term.learn(valid.data, valid.train)
+    terms_s = time.process_time() - begun
     best: Choice | None = None
     for setting in contender.settings:
         learned = learn(contender, setting, terms, valid, seed)
@@ -179,7 +186,7 @@ def choose(contender: Contender, valid: Questions, seed: int) -> Choice:
         ):
             recall, ndcg = float(found.recall.mean()), float(found.ndcg.mean())
             if best is None or recall > best.recall:
-                best = Choice(setting, weights, recall, ndcg, learned, 0.0)
+                best = Choice(setting, weights, recall, ndcg, learned, terms_s, 0.0)
     if best is None:
         raise ValueError(f"{contender.name} has no settings or no weights to choose from")
     return replace(best, cpu_s=time.process_time() - begun)
