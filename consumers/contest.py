@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.dataset import Dataset, HeldBack, Ints, Past, firsts
-from consumers.methods import Floats, Make, Method, Prior, Question, Setting
+from consumers.methods import Floats, Goat, Make, Method, Prior, Question, Setting
 from consumers.scores import K
 from model.ranking import ranks_of, recall_at
+from model.terms import Terms
 
 CHUNK = 500
 """Events between two refreshes of popularity, and rows of scores held at a time."""
@@ -76,6 +77,8 @@ class Outcome:
         Processor seconds of each round.
     score_s : float
         Of answering.
+    terms : list of Terms
+        What ours added to the cosine, by round.
     """
 
     event: Ints
@@ -85,6 +88,7 @@ class Outcome:
     top: Ints
     learn_s: list[float]
     score_s: float
+    terms: list[Terms] = field(default_factory=list[Terms])
 
 
 @dataclass(slots=True)
@@ -172,7 +176,8 @@ def compete(
         What the strict ranks hold back.
     """
     method, prior = entry.make(chosen.setting, seed), Prior(*chosen.prior, entry.floor)
-    parts, learn_s, begun = _Parts(), list[float](), time.process_time()
+    parts, learn_s, terms = _Parts(), list[float](), list[Terms]()
+    begun = time.process_time()
     for number, (start, stop) in enumerate(
         zip(marks[:-1].tolist(), marks[1:].tolist(), strict=True)
     ):
@@ -180,10 +185,12 @@ def compete(
             before = time.process_time()
             method.learn(data, start)
             learn_s.append(time.process_time() - before)
+        if isinstance(method, Goat):
+            terms.append(method.terms)
         for at in range(start, stop, CHUNK):
             end = min(at + CHUNK, stop)
             event = np.arange(at, end)[data.asked[at:end]]
-            answer = _Asked(data, past, event, prior.scores(data, at))
+            answer = _Asked(data, past, event, prior.scores(data, at), at)
             parts.event.append(event)
             parts.plain.append(answer.ranks(method, "plain", parts.top))
             parts.strict.append(answer.ranks(method, strict))
@@ -200,6 +207,7 @@ def compete(
         np.concatenate(parts.top),
         learn_s,
         time.process_time() - begun - sum(learn_s),
+        terms,
     )
 
 
@@ -211,6 +219,7 @@ class _Asked:
     past: Past
     event: Ints
     term: Floats
+    told: int
 
     def ranks(
         self, method: Method, held_back: HeldBack, top: list[Ints] | None = None
@@ -218,7 +227,8 @@ class _Asked:
         """Rank of each event's item, float64[n]; the best items go to ``top``."""
         event, data = self.event, self.data
         known, target = data.known[event], data.item[event]
-        scores = method.scores(Question(event, data.user[event], self.past, held_back)) + self.term
+        question = Question(event, data.user[event], self.past, held_back, self.told)
+        scores = method.scores(question) + self.term
         bar = scores[np.arange(len(event)), target].copy()
         ranks = ranks_of(scores, target, self.past.before(event, held_back), known=known)
         if top is not None:

@@ -47,12 +47,11 @@ def entries(names: Sequence[str], config: ModelConfig) -> list[Entry]:
 def _entry(name: str, base: str, config: ModelConfig) -> Entry:
     online = name == base
     if base in OURS:
-        prior = (config.popularity_weight, config.popularity_half_life)
 
         def ours(setting: Setting, seed: int) -> Goat:
             return Goat(config, seed, **OURS[base])
 
-        return Entry(name, ours, priors=(prior,), online=online, floor=config.popularity_floor)
+        return Entry(name, ours, online=online)
     if base == "popularity":
         alone = tuple((1.0, h) for h in BASELINE_HALF_LIVES)
 

@@ -1,8 +1,9 @@
 """The model in use: what the slow path trained, applied to what the graph holds now.
 
-A served item is ``[z, w·p]`` and a served user ``[u, 1]`` under the dot product: ``z`` the item's
-learned vector, ``u`` the fold-in of the user's last events, ``p`` the log of the item's decayed
-count and ``w`` the weight of that popularity prior. See docs/decisions/0002.
+A served item is ``[z, w·p + b]`` and a served user ``[u, 1]`` under the dot product: ``z`` the
+item's learned vector, ``u`` the fold-in of the user's last events, ``p`` the log of the item's
+decayed count, ``w`` the weight of that popularity prior and ``b`` what novelty is worth, for items
+that were placed beside their like. See docs/decisions/0002 and 0005.
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,11 @@ from consumers.preferences import Preferences
 from consumers.versions import Version
 from model.cold import place
 from model.config import ModelConfig
+from model.coordinate import Coordinate
 from model.fold_in import fold_in
-from model.popularity import Popularity
 from model.recency import plain
+from model.state import ModelState
+from model.text_map import TextMap, fit_map
 from model.user_graph import UserGraph
 from stream.batch import Kind
 from stream.graph import Applied, Graph
@@ -62,11 +65,12 @@ class LiveModel:
         self._alike: UserGraph | None = None
         self.version = 0
         self.alignment: Mapping[str, Mapping[str, Any]] = {}
-        self.popularity = Popularity(config.popularity_half_life, config.popularity_floor)
+        self.last = Coordinate(config)
         self._z = np.zeros((0, config.dim), np.float32)
         self._recency = plain(np.zeros(config.context, np.float32))
         self._learned = np.zeros(0, np.bool_)
         self._rows: Mapping[str, NDArray[np.float32]] = {}
+        self._maps: dict[str, TextMap | None] = {}
         self._placed: set[int] = set()
         self.trained_upto = 0
         self._users: set[int] = set()
@@ -92,15 +96,17 @@ class LiveModel:
     def successor(self, version: Version) -> "LiveModel":
         """The same graph and counts under a new model version; both may learn side by side."""
         coming = LiveModel(self.graph, self.config, self._preferences)
-        coming.popularity = self.popularity.copy()
-        coming.use(version)
-        coming.popularity.rebase()
+        coming.last = self.last.copy()
+        coming.last.adopt(coming._load(version))
         known = np.arange(len(self.graph.items), dtype=np.int32)
         coming._place(known[len(coming._learned) :])
         return coming
 
     def use(self, version: Version) -> None:
         """Go on under a version that is live already: the counts keep their landmark."""
+        self.last.use(self._load(version))
+
+    def _load(self, version: Version) -> ModelState:
         state = version.load()
         self.version, self.trained_upto = version.number, state.trained_upto
         self.alignment = version.alignment
@@ -108,12 +114,14 @@ class LiveModel:
         features = features_of(self.graph.catalog.items, len(self.graph.items))
         self._rows = {name: given.normalised() for name, given in features.items()}
         self._alike = self._look_around()
+        self._maps.clear()
+        return state
 
     def learn(self, applied: Applied) -> None:
         """Count a batch's positive events, place its new items, remember what it touched."""
         positive = applied.kind != Kind.IMPRESSION
-        age = self.popularity.age
-        self.popularity.update(applied.item[positive], len(self.graph.items))
+        age = self.last.age
+        self.last.update(applied.item[positive], len(self.graph.items))
         if self.ready:
             self._place(applied.announced_items)
             self._users.update(applied.touched_users.tolist())
@@ -122,7 +130,7 @@ class LiveModel:
             self._gone_users.update(dict.fromkeys(applied.erased_users))
             names = (self.graph.items.name(i) for i in applied.removed_items.tolist())
             self._gone_items.update(dict.fromkeys(names))
-        if self.popularity.age < age:  # the landmark moved, and with it every item's score
+        if self.last.age < age:  # the landmark moved, and with it every item's score
             self._items.update(range(len(self.graph.items)))
 
     def take_touched(self) -> tuple[Touched, Gone]:
@@ -148,10 +156,8 @@ class LiveModel:
         """Served vectors of these items, or of all: float32[n, d + 1]."""
         n = len(self.graph.items)
         self._reserve(n)
-        self.popularity.update(np.empty(0, np.int32), n)
         z = self._z[:n] if items is None else self._z[items]
-        prior = self.config.popularity_weight * self.popularity.scores(items)
-        return np.concatenate([z, prior[: len(z), None]], axis=1, dtype=np.float32)
+        return np.concatenate([z, self.last.of(n, items)[:, None]], axis=1, dtype=np.float32)
 
     def user_vectors(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
         """Served vectors of these users as of now: float32[n, d + 1]."""
@@ -174,7 +180,7 @@ class LiveModel:
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """What a snapshot needs beside the graph and the version's number."""
-        arrays = {f"popularity.{name}": array for name, array in self.popularity.state().items()}
+        arrays = {f"popularity.{name}": array for name, array in self.last.state().items()}
         placed = np.array(sorted(self._placed), np.int64)
         arrays["placed.items"] = placed.astype(np.float64)
         arrays["placed.vectors"] = self._z[placed].astype(np.float64)
@@ -182,9 +188,9 @@ class LiveModel:
 
     def restore(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
         """Put back what `to_arrays` gave, after `use`."""
-        own = {k: arrays[f"popularity.{k}"] for k in self.popularity.state()}
-        half_life, floor = self.config.popularity_half_life, self.config.popularity_floor
-        self.popularity = Popularity.restore(half_life, floor, own)
+        mark = "popularity."
+        own = {k.removeprefix(mark): v for k, v in arrays.items() if k.startswith(mark)}
+        self.last.restore(own)
         placed = arrays["placed.items"].astype(np.int64)
         self._reserve(len(self.graph.items))
         self._z[placed] = arrays["placed.vectors"]
@@ -260,11 +266,13 @@ class LiveModel:
         if len(new):
             self._reserve(len(self.graph.items))
             told = np.stack([records[n].vectors[name] for n in new.tolist()])
-            counts, epsilon = self.popularity.counts(), self.config.cold_epsilon
-            placed = place(told, rows[known], self._z[known], counts[known], epsilon=epsilon)
+            warm = (rows[known], self._z[known], self.last.counts()[known])
+            if name not in self._maps:
+                self._maps[name] = fit_map(*warm[:2]) if self.config.cold_map else None
+            by, epsilon = self._maps[name], self.config.cold_epsilon
+            placed = place(told, *warm, epsilon=epsilon, by=by)
             self._z[new] = placed.vectors
-            fresh = counts[new] == 0
-            self.popularity.expect(new[fresh], placed.counts[fresh])
+            self.last.place(new, placed.counts)
             self._placed.update(new.tolist())
         left: NDArray[np.int32] = items[lacking]
         return left

@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.dataset import Dataset, HeldBack, Ints, Past
+from model.arrivals import among
 from model.config import ModelConfig
+from model.coordinate import Coordinate
 from model.fold_in import fold_in
 from model.popularity import Popularity
 from model.state import ModelState
+from model.terms import Terms
 from model.trainer import finetune
 
 Floats = NDArray[np.float32]
@@ -32,12 +35,15 @@ class Question:
     past : Past
     held_back
         See `Past.context`.
+    told : int
+        A method's popularity may know the first so many events.
     """
 
     event: Ints
     user: Ints
     past: Past
     held_back: HeldBack = "plain"
+    told: int = 0
 
 
 class Method(Protocol):
@@ -89,7 +95,15 @@ class Goat:
         self.config = config
         self.state: ModelState | None = None
         self._seed, self._anew, self._live = seed, anew, live
-        self._rounds = self._upto = self._size = 0
+        self._rounds = self._upto = self._told = 0
+        self._last = Coordinate(config)
+        self._items = np.zeros((0, config.dim), np.float32)
+        self._data: Dataset | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """What is added to the cosine now."""
+        return self._last.terms
 
     def learn(self, data: Dataset, upto: int) -> None:
         tuned = finetune(
@@ -101,21 +115,42 @@ class Goat:
             threads=1,
             anew=self._anew,
         )
-        self.state, self._upto, self._size = tuned.state, upto, data.items
+        self.state, self._upto, self._data = tuned.state, upto, data
         self._rounds += 1
+        self._tell(upto)
+        self._last.adopt(tuned.state)
+        self._items = np.zeros((data.items, self.config.dim), np.float32)
+        self._items[: len(tuned.state.items)] = tuned.state.items
+
+    def _tell(self, upto: int) -> None:
+        """Count events and place items that came with them, as the live path does."""
+        data, state = self._data, self.state
+        if data is None or state is None or upto < self._told:
+            return
+        self._last.update(data.item[self._told : upto], data.items)
+        self._told, size = upto, data.vocabulary(upto)
+        learned, new = (np.zeros(size, np.bool_) for _ in range(2))
+        learned[: len(state.learned)] = state.learned
+        new[len(state.learned) :] = ~self._items[len(state.learned) : size].any(axis=1)
+        if new.any():
+            given, counts = data.features_upto(upto), self._last.counts()[:size]
+            put = among(given, learned, new, self._items[:size], counts, config=self.config)
+            came = np.flatnonzero(put.vectors.any(axis=1))
+            self._items[came] = put.vectors[came]
+            self._last.place(came, put.counts[came])
 
     def scores(self, question: Question) -> Floats:
-        scores = np.zeros((len(question.event), self._size), np.float32)
         state = self.state
-        if state is not None:
-            past, length = question.past, state.recency.length
-            if self._live:
-                histories = past.context(question.event, length, question.held_back)
-            else:
-                histories = past.asof(question.user, self._upto, length)
-            users = fold_in(state.items, state.recency, *histories)
-            scores[:, : len(state.items)] = users @ state.items.T
-        return scores
+        if state is None:
+            return np.zeros((len(question.event), 0), np.float32)
+        self._tell(question.told)
+        past, length = question.past, state.recency.length
+        if self._live:
+            histories = past.context(question.event, length, question.held_back)
+        else:
+            histories = past.asof(question.user, self._upto, length)
+        users = fold_in(self._items, state.recency, *histories)
+        return users @ self._items.T + self._last.of(len(self._items))
 
 
 class Prior:

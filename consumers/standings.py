@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,7 @@ def figures(data: Dataset, standing: Standing, slices: Slices) -> dict[str, obje
         "tune_cpu_s": standing.chosen.cpu_s,
         "setting": dict(standing.chosen.setting),
         "popularity": dict(zip(("weight", "half_life"), standing.chosen.prior, strict=True)),
+        "terms_by_round": [[asdict(t) for t in outcome.terms] for outcome in standing.outcomes],
         f"valid_recall@{K}": standing.chosen.recall,
     }
     return out

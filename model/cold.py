@@ -1,8 +1,10 @@
-"""Places for items that have text and no events: a transport plan onto the items that have both.
+"""Places for items that have text and no events, beside the items that have both.
 
-T_ij ∝ n_j·exp(cos(x_i, x_j)/ε), rows of sum 1: the semi-relaxed entropic plan from new items i
-to warm items j whose reference measure is the warm items' recent counts n_j. A new item's
-vector is the plan's barycentre on the served vectors, its expected count the plan's mean of
+A linear map from texts to vectors says where new ones go, where it explains anything of warm
+items left out (`model.text_map`); their expected count is then the warm items' mean. Elsewhere a
+transport plan does, T_ij ∝ n_j·exp(cos(x_i, x_j)/ε), rows of sum 1: the semi-relaxed entropic plan
+from new items i to warm items j whose reference measure is the warm items' recent counts n_j. A new
+item's vector is the plan's barycentre on the served vectors, its expected count the plan's mean of
 the counts. NumPy only: the fast path places an item the moment its text is known.
 
 The barycentre is left at its own length, below 1: its score for a user is then the plan's mean
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from model.data import unit_rows
 from model.errors import InvalidInput
+from model.text_map import TextMap
 
 _BLOCK = 1 << 22
 """Plan entries held at a time (32 MB of float64)."""
@@ -49,6 +52,7 @@ def place(
     warm_counts: NDArray[np.float64],
     *,
     epsilon: float = 0.05,
+    by: TextMap | None = None,
 ) -> Placed:
     """Place items by their text among the items that have text and events.
 
@@ -63,6 +67,8 @@ def place(
         Recent counts, not negative.
     epsilon : float
         In units of the cosine: the smaller, the fewer neighbours decide.
+    by : TextMap
+        The map to place them by; without one the plan does.
 
     Raises
     ------
@@ -73,6 +79,11 @@ def place(
     n, m = len(text), len(warm_text)
     placed = Placed(np.zeros((n, warm_vectors.shape[1]), np.float32), np.zeros(n))
     if m == 0:
+        return placed
+    if by is not None:
+        told = text.any(axis=1)
+        placed.vectors[told] = by.vectors(unit_rows(text[told]))
+        placed.counts[told] = warm_counts.mean()
         return placed
     new, warm = unit_rows(text), unit_rows(warm_text)
     reference = np.log(warm_counts + _UNSEEN)

@@ -86,9 +86,24 @@ class ModelConfig(BaseModel):
     side_scale: float = Field(default=0.5, gt=0)
     """Start of a side's weight a_m, that of the own vector being 1; then learned."""
     popularity_weight: float = Field(default=0.05, ge=0)
-    """Weight of the log recent count beside the cosine in the score."""
+    """Weight of the log recent count beside the cosine in the score, until the stream says
+    otherwise."""
     popularity_half_life: float = Field(default=5000.0, gt=0)
-    """Positive events after which a count has halved."""
+    """Positive events after which a count has halved, likewise."""
+    popularity_weights: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
+    """Weights that are tried on the stream."""
+    popularity_half_lives: tuple[Annotated[float, Field(gt=0)], ...] = (
+        *(3e2, 1e3, 3e3, 1e4, 3e4, 1e5),
+    )
+    """Half-lives that are tried on the stream."""
+    novelty_biases: tuple[float, ...] = (-0.4, -0.3, -0.2, -0.15, -0.1, -0.05, 0.0, 0.05, 0.1)
+    """Biases for placed items that are tried on the stream."""
+    novelty_price: float = Field(default=0.02, ge=0, le=1)
+    """Part of their gains that learned items pay at most for the new ones that are shown."""
+    calibration_events: int = Field(default=1000, ge=0)
+    """New events on which a fine-tune tries the terms of the score, at most; 0 leaves them."""
+    calibration_memory: float = Field(default=5000.0, gt=0)
+    """Events tried after which one counts half."""
     popularity_floor: float = Field(default=0.5, gt=0)
     """Count added to every item, so that an unseen one has a finite score."""
     layers: int = Field(default=0, ge=0, le=8)
@@ -108,6 +123,9 @@ class ModelConfig(BaseModel):
     """n₀: own events of a user at which the neighbours' weight has fallen to half."""
     alignment_sample: int = Field(default=512, ge=2, le=8192)
     """Items on which the ID space and a modality's are coupled in each fine-tune, at most."""
+    cold_map: bool = True
+    """Whether new items go where a linear map from their text says, if it explains anything of
+    the items learned; else a transport plan onto these places them."""
     cold_epsilon: float = Field(default=0.05, gt=0)
     """ε of the plan that places new items, in units of the cosine of their texts."""
 

@@ -38,6 +38,7 @@ class Popularity:
         self.floor = floor
         self.age = 0.0
         self._mass = np.zeros(0)
+        self._expected = np.zeros(0)
 
     def update(self, items: NDArray[Any], size: int | None = None) -> None:
         """Count events, in order of arrival.
@@ -58,29 +59,46 @@ class Popularity:
             if (self.age + len(part)) / self.half_life > _REBASE:
                 self.rebase()
             clock = self.age + np.arange(1, len(part) + 1)
-            added = np.exp2(clock / self.half_life)
-            self._mass += np.bincount(part, added, minlength=len(self._mass))
+            np.add.at(self._mass, part, np.exp2(clock / self.half_life))
             self.age += len(part)
 
     def expect(self, items: NDArray[Any], counts: NDArray[np.float64]) -> None:
-        """Give items a count that stands for no event and decays like one.
+        """Let items be scored as if they had a count that stands for no event and decays like one.
+
+        `counts` do not show it, and `forget` takes it back.
 
         Parameters
         ----------
         items : int[n]
             Distinct.
         counts : float64[n]
-            As of now.
+            As of now; replaces what was expected of them before.
         """
         self._grow(int(items.max()) + 1 if len(items) else 0)
         if self.age / self.half_life > _REBASE:
             self.rebase()
-        self._mass[items] += counts * np.exp2(self.age / self.half_life)
+        self._expected[items] = counts * np.exp2(self.age / self.half_life)
+
+    def forget(self) -> None:
+        """Expect nothing of any item."""
+        self._expected[:] = 0.0
 
     def rebase(self) -> None:
         """Move the landmark to now. All scores change: call it when every item is refreshed."""
-        self._mass *= np.exp2(-min(self.age / self.half_life, 1100.0))
+        since = np.exp2(-min(self.age / self.half_life, 1100.0))
+        self._mass *= since
+        self._expected *= since
         self.age = 0.0
+
+    def under(self, half_life: float) -> "Popularity":
+        """As good a guess as there is at the counts under another half-life.
+
+        Where items come at a steady rate, their counts are proportional to the half-life.
+        """
+        made = Popularity(half_life, self.floor)
+        made._mass = self.counts() * (half_life / self.half_life)
+        made._expected = np.zeros(len(made._mass))
+        return made
 
     def counts(self) -> NDArray[np.float64]:
         """Decayed counts as of now, float64[I]."""
@@ -88,13 +106,24 @@ class Popularity:
         return counts
 
     def scores(self, items: NDArray[Any] | None = None) -> NDArray[np.float32]:
-        """Log of floor + mass since the landmark, float32[n]; of all items by default."""
-        mass = self._mass if items is None else self._mass[items]
+        """Log of floor + mass + what is expected, all as of the landmark: float32[n].
+
+        Parameters
+        ----------
+        items : int[n]
+            All by default.
+        """
+        chosen = slice(None) if items is None else items
+        mass = self._mass[chosen] + self._expected[chosen]
         return np.log(mass + self.floor).astype(np.float32)
 
     def state(self) -> dict[str, NDArray[np.float64]]:
         """Arrays from which `restore` builds an equal object."""
-        return {"mass": self._mass.copy(), "age": np.array([self.age])}
+        return {
+            "mass": self._mass.copy(),
+            "expected": self._expected.copy(),
+            "age": np.array([self.age]),
+        }
 
     @classmethod
     def restore(
@@ -103,6 +132,7 @@ class Popularity:
         """Build an object equal to the one whose `state` was taken."""
         made = cls(half_life, floor)
         made._mass = state["mass"].copy()
+        made._expected = state["expected"].copy()
         made.age = float(state["age"][0])
         return made
 
@@ -112,4 +142,6 @@ class Popularity:
 
     def _grow(self, size: int) -> None:
         if size > len(self._mass):
-            self._mass = np.concatenate([self._mass, np.zeros(size - len(self._mass))])
+            more = np.zeros(size - len(self._mass))
+            self._mass = np.concatenate([self._mass, more])
+            self._expected = np.concatenate([self._expected, more])

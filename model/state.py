@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from model.config import ModelConfig
 from model.couplings import WarmStart
 from model.errors import InvalidInput
+from model.evidence import Calibration
 from model.neighbours import Neighbours
 from model.recency import Recency
+from model.terms import Terms, default_terms
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -44,6 +47,10 @@ class ModelState:
         ascending; None where that is not known.
     neighbours : Neighbours or None
         Of the items by text, which the next fine-tune goes on from; None where no graph was on.
+    calibration : Calibration or None
+        Terms of the score that the stream speaks for; the configuration's without.
+    expected : float32[I] or None
+        Recent count that each placed item is expected to have, else 0; nothing without.
     """
 
     items: NDArray[np.float32]
@@ -56,6 +63,8 @@ class ModelState:
     potentials: Mapping[str, WarmStart] = field(default_factory=dict[str, WarmStart])
     late: NDArray[np.int64] | None = None
     neighbours: Neighbours | None = None
+    calibration: Calibration | None = None
+    expected: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         size, dim = self.items.shape
@@ -70,8 +79,21 @@ class ModelState:
                 raise InvalidInput(f"parameter {name} has shape {got}, expected {shape}")
         if len(self.learned) != size:
             raise InvalidInput(f"learned names {len(self.learned)} items of {size}")
+        if self.expected is not None and len(self.expected) != size:
+            raise InvalidInput(f"{len(self.expected)} counts are expected of {size} items")
 
     @property
     def dim(self) -> int:
         """Dimensions d."""
         return int(self.items.shape[1])
+
+    @property
+    def placed(self) -> NDArray[np.bool_]:
+        """Items that have a vector beside their like and no events to learn one from, bool[I]."""
+        placed: NDArray[np.bool_] = self.items.any(axis=1) & ~self.learned
+        return placed
+
+
+def terms_of(calibration: Calibration | None, config: ModelConfig) -> Terms:
+    """The terms that the stream speaks for; the configuration's while it says nothing."""
+    return default_terms(config) if calibration is None else calibration.terms

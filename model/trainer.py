@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LinearLR
 
 from model.alignment import Alignment
+from model.arrivals import with_arrivals
+from model.calibration import calibrate
 from model.config import ModelConfig
 from model.data import MODALITIES, Features, Interactions
 from model.encoder import Encoder
@@ -28,7 +30,8 @@ from model.recency import buckets
 from model.replay import Targets, choose, unlearned
 from model.rotation import Turn
 from model.sampling import contexts, others
-from model.state import ModelState
+from model.state import ModelState, terms_of
+from model.terms import Terms
 from model.warm_start import begin, carry_moments, finish, since, turn_back
 
 
@@ -47,6 +50,8 @@ class Report:
         Coupling of the ID space and each modality's of which at least two items are in both.
     turn : Turn or None
         How the items served have moved since the previous version; None without one.
+    terms : Terms
+        What the score adds to the cosine.
     """
 
     fresh: int
@@ -56,6 +61,7 @@ class Report:
     last_loss: float | None
     alignment: Mapping[str, Alignment]
     turn: Turn | None
+    terms: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +151,7 @@ def finetune(
     encoder.log_contrast.requires_grad_(config.contrastive_temperature_learned)
     for weights in (encoder.log_weights, encoder.log_gaps):
         weights.requires_grad_(not config.order_free)
+    calibration = None if previous is None else calibrate(positives, previous, given, config, seed)
     course = _Course(
         data=positives,
         targets=targets,
@@ -163,6 +170,7 @@ def finetune(
     state, alignment = finish(
         encoder, optimiser, data, given, previous, base=base, rng=rng, config=config
     )
+    state = with_arrivals(state, positives, given, calibration, config)
     report = Report(
         fresh=len(targets.fresh),
         replayed=targets.replayed,
@@ -171,6 +179,7 @@ def finetune(
         last_loss=float(np.mean(losses[-1])) if losses[-1] else None,
         alignment=alignment,
         turn=None if previous is None else since(previous, state),
+        terms=terms_of(state.calibration, config),
     )
     return FineTuned(state, report)
 

@@ -17,11 +17,12 @@ from safetensors.numpy import save as save_tensors
 
 from model.couplings import WarmStart
 from model.errors import InvalidInput, VersionCorrupt
+from model.evidence import Calibration
 from model.neighbours import Neighbours
 from model.recency import Recency
 from model.state import ModelState
 
-FORMAT = 4
+FORMAT = 5
 _TENSORS = "state.safetensors"
 _ITEMS = "items.json"
 _META = "version.json"
@@ -138,6 +139,11 @@ def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
     if state.neighbours is not None:
         near = state.neighbours
         out |= {"near/ids": near.ids, "near/cosine": near.cosine, "near/stamp": near.stamp}
+    if state.calibration is not None:
+        own = state.calibration.arrays()
+        out |= {f"calibration/{name}": array for name, array in own.items()}
+    if state.expected is not None:
+        out["expected"] = state.expected
     # Not `ascontiguousarray`, which gives a scalar a dimension.
     return {name: np.asarray(array, order="C") for name, array in out.items()}
 
@@ -146,6 +152,7 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
     def under(prefix: str) -> dict[str, NDArray[np.float32]]:
         return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
+    calibrated: dict[str, NDArray[Any]] = dict(under("calibration/"))
     spaces = {k.split("/")[1] for k in arrays if k.startswith("transport/")}
     return ModelState(
         items=arrays["items"],
@@ -165,6 +172,8 @@ def _state(arrays: dict[str, NDArray[Any]], trained_upto: int, steps: int) -> Mo
             if "near/ids" in arrays
             else None
         ),
+        calibration=Calibration.from_arrays(calibrated) if calibrated else None,
+        expected=arrays.get("expected"),
     )
 
 

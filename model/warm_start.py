@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from model.alignment import Alignment, align
-from model.cold import place
 from model.config import ModelConfig
 from model.data import TEXT, Features, Interactions
 from model.encoder import Encoder
@@ -161,7 +160,7 @@ def finish(
     config: ModelConfig,
     rng: np.random.Generator,
 ) -> tuple[ModelState, dict[str, Alignment]]:
-    """Take the arrays of a trained encoder; place what has no events beside its like.
+    """Take the arrays of a trained encoder; what has no events is not placed yet.
 
     The ID space and each modality's are coupled on the way, from the previous version's
     potentials. What ``base`` had learned of a side that is not there now is kept as it was.
@@ -191,8 +190,11 @@ def finish(
         )
         if found is not None:
             evidence[name], potentials[name] = found
+    z[~learned] = 0.0
+    if config.layers:
+        z = propagate(data, z, mix=config.layer_weight, hops=config.layers)
     state = ModelState(
-        items=_served(z, features, learned, data, config),
+        items=z,
         recency=_recency(parameters),
         learned=learned,
         parameters=parameters,
@@ -231,38 +233,6 @@ def _moments(encoder: Encoder, optimiser: torch.optim.Adam) -> tuple[Arrays, int
             moments[f"{name}.second"] = held["exp_avg_sq"].numpy().copy()
             steps = max(steps, int(held["step"]))
     return moments, steps
-
-
-def _served(
-    z: NDArray[np.float32],
-    features: Mapping[str, Features],
-    learned: NDArray[np.bool_],
-    data: Interactions,
-    config: ModelConfig,
-) -> NDArray[np.float32]:
-    z[~learned] = 0.0
-    if config.layers:
-        z = propagate(data, z, mix=config.layer_weight, hops=config.layers)
-    counts = recent_counts(data, config)
-    placed = learned.copy()
-    for given in features.values():
-        known, new = given.present & learned, given.present & ~placed
-        if known.any() and new.any():
-            rows = given.normalised()
-            put = place(
-                rows[new], rows[known], z[known], counts[known], epsilon=config.cold_epsilon
-            )
-            z[new] = put.vectors
-            placed |= new
-    return z
-
-
-def recent_counts(data: Interactions, config: ModelConfig) -> NDArray[np.float64]:
-    """Decayed counts of the items' positive events as of the last one, float64[I]."""
-    order = np.argsort(data.sequence[data.positive], kind="stable")
-    items = data.item[data.positive][order]
-    age = np.arange(len(items))[::-1] / config.popularity_half_life
-    return np.bincount(items, np.exp2(-age), minlength=data.items).astype(np.float64)
 
 
 def _grown(array: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,10 @@ from consumers.live import LiveModel
 from consumers.points import all_points, touched_points
 from consumers.versions import Version
 from model.config import ModelConfig
+from model.evidence import Calibration, nothing
 from model.recency import plain
 from model.state import ModelState
+from model.terms import Terms
 from stream.batch import EventBatch, Kind, Partition
 from stream.events import Event, Item, ItemRemoved
 from stream.graph import Applied, Graph
@@ -27,9 +30,12 @@ class _Fixed(Version):
         return state
 
 
-def version(z: NDArray[np.float32], number: int = 1) -> Version:
+def version(z: NDArray[np.float32], number: int = 1, terms: Terms | None = None) -> Version:
     parameters = {"embedding": z, "log_weights": RECENCY.position, "log_gaps": RECENCY.gap}
     state = ModelState(z, RECENCY, np.ones(len(z), np.bool_), parameters, trained_upto=0)
+    if terms is not None:
+        tried = nothing(np.zeros((1, 2)))
+        state = replace(state, calibration=Calibration(terms, tried, tried, tried))
     return _Fixed(number, 1, Path(), {"state": state})
 
 
@@ -142,10 +148,27 @@ def test_an_item_is_placed_by_its_image_where_it_has_no_text(stream: Stream) -> 
     stream.item("south", (-1.0, 0.0, 0.0), image=(1.0, 0.0))
     stream.item("west", image=(0.0, 1.0))
     z = np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32)
-    live = LiveModel(stream.graph, CONFIG).successor(version(z))
+    by_plan = CONFIG.model_copy(update={"cold_map": False})
+    live = LiveModel(stream.graph, by_plan).successor(version(z))
     live.learn(stream.item("both", (0.0, 1.0, 0.0), image=(1.0, 0.0)))
     live.learn(stream.item("pictured", image=(0.1, 0.9)))
     np.testing.assert_allclose(live.item_vectors()[4:, :2], z[[1, 3]], atol=1e-3)
+
+
+def test_the_terms_served_are_the_versions(stream: Stream) -> None:
+    live = live_on(stream)
+    for _ in range(5):
+        live.learn(stream.click("u", "north"))
+    terms = Terms(0.2, 1000.0, 0.4)
+    coming = live.successor(version(np.eye(2, dtype=np.float32), 2, terms))
+    mass = sum(2.0 ** (-age / 1000) for age in range(5)) + CONFIG.popularity_floor
+    assert coming.item_vectors()[0, 2] == pytest.approx(0.2 * np.log(mass), rel=1e-5)
+    coming.learn(stream.item("northish", (0.9, 0.1, 0.0)))
+    assert coming.item_vectors()[2, 2] == pytest.approx(0.2 * np.log(mass) + 0.4, abs=0.01)
+    again = LiveModel(stream.graph, CONFIG)
+    again.use(version(np.eye(2, dtype=np.float32), 2, terms))
+    again.restore(coming.to_arrays())
+    assert np.array_equal(again.item_vectors(), coming.item_vectors())
 
 
 def test_an_item_without_text_has_no_direction_until_it_is_learned(stream: Stream) -> None:
@@ -201,7 +224,7 @@ def test_a_successor_learns_beside_its_predecessor(stream: Stream) -> None:
     assert (live.version, coming.version) == (1, 2)
     # The new version has turned the map by a right angle, and the user with it.
     assert user(live, "u")[:2].tolist() == pytest.approx(user(coming, "u")[1::-1].tolist())
-    assert live.popularity.counts() == pytest.approx(coming.popularity.counts())
+    assert live.last.counts() == pytest.approx(coming.last.counts())
 
 
 def test_state_and_back(stream: Stream) -> None:

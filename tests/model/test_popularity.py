@@ -49,8 +49,11 @@ def test_expected_counts_decay_like_events() -> None:
     popularity.update(np.array([0, 0, 0]))
     popularity.expect(np.array([2]), np.array([popularity.counts()[0]]))
     popularity.update(np.array([1, 1, 1, 1]))
-    counts = popularity.counts()
-    assert counts[2] == pytest.approx(counts[0])
+    assert popularity.counts()[2] == 0.0
+    scores = popularity.scores()
+    assert scores[2] == pytest.approx(scores[0])
+    popularity.forget()
+    assert popularity.scores()[2] == pytest.approx(np.log(0.5))
 
 
 def test_an_expectation_long_after_the_landmark_is_still_finite() -> None:
@@ -58,11 +61,12 @@ def test_an_expectation_long_after_the_landmark_is_still_finite() -> None:
     popularity.update(np.zeros(199, np.int64))
     popularity.update(np.ones(60, np.int64))
     popularity.expect(np.array([2]), np.array([3.0]))
-    assert popularity.counts()[2] == pytest.approx(3.0)
+    popularity.rebase()
+    assert popularity.scores()[2] == pytest.approx(np.log(3.5))
     popularity.age = 500.0
     popularity.expect(np.array([3]), np.array([2.0]))
     assert popularity.age == 0.0
-    assert popularity.counts()[3] == pytest.approx(2.0)
+    assert popularity.scores()[3] == pytest.approx(np.log(2.5))
 
 
 def test_state_restores_an_equal_and_separate_object() -> None:

@@ -9,7 +9,9 @@ import pytest
 from model.config import ModelConfig
 from model.data import Features, interactions
 from model.errors import InvalidInput, VersionCorrupt
+from model.evidence import Calibration, nothing
 from model.state import ModelState
+from model.terms import Terms
 from model.trainer import finetune
 from model.version import load, read_meta, save
 
@@ -25,7 +27,9 @@ def state() -> ModelState:
     text = Features(rng.standard_normal((10, 5)).astype(np.float32), np.ones(10, np.bool_))
     image = Features(rng.standard_normal((10, 3)).astype(np.float32), np.arange(10) > 3)
     both = {"text": text, "image": image}
-    return finetune(data, features=both, config=CONFIG, seed=1).state
+    tuned = finetune(data, features=both, config=CONFIG, seed=1).state
+    tried = nothing(np.array([[0.05, 5000.0], [0.2, 1000.0]])).more(np.array([[0.0, 1.0]]), 9.0)
+    return replace(tuned, calibration=Calibration(Terms(0.2, 1000.0, -0.1), tried, tried, tried))
 
 
 def test_a_version_comes_back_as_it_was(state: ModelState, tmp_path: Path) -> None:
@@ -40,7 +44,12 @@ def test_a_version_comes_back_as_it_was(state: ModelState, tmp_path: Path) -> No
         for name in was:
             np.testing.assert_array_equal(was[name], now[name])
             assert was[name].dtype == now[name].dtype
-    for name in ("items", "learned", "late"):
+    assert state.calibration is not None
+    assert found.state.calibration is not None
+    assert found.state.calibration.terms == Terms(0.2, 1000.0, -0.1)
+    for name, array in state.calibration.arrays().items():
+        np.testing.assert_array_equal(found.state.calibration.arrays()[name], array)
+    for name in ("items", "learned", "expected", "late"):
         np.testing.assert_array_equal(getattr(found.state, name), getattr(state, name))
     np.testing.assert_array_equal(found.state.recency.position, state.recency.position)
     np.testing.assert_array_equal(found.state.recency.gap, state.recency.gap)
