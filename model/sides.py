@@ -101,6 +101,8 @@ class Carried(Head):
         """
         with torch.no_grad():
             has = self.rows.any(1)
+            if not has.any():
+                return
             z, s = self.images(self.rows[has]), functional.normalize(own[has], eps=EPSILON)
             problem = pose(dimension_cost(z, s), sharpness=SHARP)
             found = solve(problem, self._start, tolerance=TOLERANCE, limit=LIMIT, solver=by_newton)

@@ -135,6 +135,23 @@ def test_what_the_coupling_carries_counts_beside_what_is_learned(
     assert (share > 0.1) is alive
 
 
+def test_what_is_carried_turns_with_its_items_when_all_is_learned_anew() -> None:
+    config = CONFIG.model_copy(
+        update={"transport_weight": 0.1, "transport_level": "dimension", "first_epochs": 1}
+    )
+    given = {
+        "text": planted(48, 8),
+        "image": Features(np.zeros((ITEMS, 3), "f4"), np.ones(ITEMS, bool)),
+    }
+    first = finetune(split()[0], features=given, config=config, seed=1, threads=1).state
+    again = finetune(
+        split()[0], features=given, previous=first, config=config, seed=2, threads=1, anew=True
+    )
+    assert again.report.turn is not None
+    assert again.report.turn.degrees < 1
+    assert again.report.turn.moved == pytest.approx(again.report.turn.residual, abs=1e-3)
+
+
 def encoder(*sides_: Head) -> Encoder:
     generator = torch.Generator().manual_seed(0)
     names = ("text", "image")[: len(sides_)]
