@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from consumers.dataset import dataset
 from consumers.finetuner import interactions, newest_graph
 from consumers.passed_over import PassedOver, passed_over
-from model.data import interactions as grouped
 from stream.batch import EventBatch, Kind, Partition
 from stream.clock import SystemClock
 from stream.graph import Graph
@@ -77,7 +77,6 @@ def test_a_comparison_has_them_beside_its_events() -> None:
 
 def test_nothing_is_known_before_its_time() -> None:
     user, item = np.zeros(6, np.int64), np.arange(6)
-    times = np.arange(6) * 10
     passed = PassedOver(
         user=np.zeros(4, np.int64),
         item=np.array([1, 2, 9, 3]),
@@ -86,10 +85,12 @@ def test_nothing_is_known_before_its_time() -> None:
         place=np.array([1, 2, 2, 5]),
         wait_us=20,
     )
+    known = np.full(6, 6)
+    data = dataset(user, item, np.arange(6) * 10, known=known, items=6, passed=passed)
+    assert data.upto(6).positive.all()
 
     def beside(end: int) -> list[int]:
-        data = grouped(user[:end], item[:end], items=6, time_us=times[:end])
-        both = passed.beside(data, end)
+        both = data.upto(end, passed_over=True)
         np.testing.assert_array_equal(both.positives().sequence, np.arange(end))
         assert (np.diff(both.time_us) >= 0).all()
         assert int(both.sequence.max()) == end - 1
