@@ -3,11 +3,11 @@
 Everyone gets the points in float32 (POT's NumPy solvers float64; between dimensions the finished
 cost) and the ε, builds its own cost, and is asked for a threshold that is tightened, at most four
 times, until the plan, summed in float64, has the L1 marginal error asked for; the time is the
-process's CPU time of the last run. Where that is not reached in 300 iterations the error is in the row. Warm
-starts are the peers' own, from the potentials that ours starts from, newcomers at zero. OTT-JAX
-runs on its kernel (as fast here as with a cost of ours or momentum, faster than its logarithms),
-compiled beforehand, on one thread; geomloss has no warm start and no stopping rule: its iterations
-are doubled. These two come with the extra ``bench``.
+process's CPU time of the last run. Where that is not reached in 300 iterations the error is in
+the row. Warm starts are the peers' own, from the potentials that ours starts from, newcomers at
+zero. OTT-JAX runs on its kernel (as fast here as with a cost of ours or momentum, faster than its
+logarithms), compiled beforehand, on one thread; geomloss has no warm start and no stopping rule:
+its iterations are doubled. These two come with the extra ``bench``.
 """
 
 import os

@@ -45,8 +45,8 @@ class Alignment:
         Why they were not used.
     iterations, cold_iterations : int
         From those potentials, and for the same problem from nothing.
-    marginal_error : float
-        L1, both marginals.
+    marginal_error, cold_marginal_error : float
+        L1, both marginals; likewise.
     converged : bool
         Whether that reached 1e-6.
     gap : Gap
@@ -68,6 +68,7 @@ class Alignment:
     iterations: int
     cold_iterations: int
     marginal_error: float
+    cold_marginal_error: float
     converged: bool
     gap: Gap
 
@@ -140,6 +141,7 @@ def align(
         iterations=solved.iterations,
         cold_iterations=cold.iterations,
         marginal_error=solved.marginal_error,
+        cold_marginal_error=cold.marginal_error,
         converged=solved.converged,
         gap=gap(own[ids], image[ids], temperature=temperature, rng=rng),
     )

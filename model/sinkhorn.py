@@ -22,8 +22,6 @@ from model.kernels import Sums
 
 SLOW = 0.99
 """From this contraction on, Anderson's mixing is used instead of over-relaxation."""
-KNOWN_SLOW = 0.9
-"""The same where an earlier problem has shown it: its start is near, and mixing begins at once."""
 NEAR = 0.1
 """From this error on a step is scaled by the curvature at the point."""
 _LEAST = 1e-3
@@ -168,7 +166,7 @@ def iterate(sums: Sums, dual: Dual, psi: Tensor, terms: Terms) -> Solved:
         Start; the opening half-step fits the rows to it.
     """
     first, second = dual.damping
-    if terms.contraction >= KNOWN_SLOW:
+    if terms.contraction > 0.0:
         return _mixed(sums, dual, psi, terms, 0)
     rows = sums.rows(psi)
     phi = -first * rows

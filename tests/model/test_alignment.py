@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.alignment import Alignment, align, paired_sample
+from model.alignment import TOLERANCE, Alignment, align, paired_sample
 from model.couplings import WarmStart
 from model.data import unit_rows
 from model.errors import TransportFailed
@@ -57,6 +57,7 @@ def test_the_next_one_starts_where_this_one_ended() -> None:
     assert second[0].warm
     assert not first[0].warm
     assert second[0].iterations <= 1 < first[0].iterations == second[0].cold_iterations
+    assert second[0].cold_marginal_error == first[0].marginal_error <= TOLERANCE
 
 
 def test_the_sample_is_spread_and_follows_the_items() -> None:
