@@ -187,8 +187,8 @@ class Chunk:
             items = self.warm.copy()
             items[self.fresh] = placed.vectors
             users = self.users.copy()
-            histories = (part[self.special] for part in self.history)
-            users[self.special] = fold_in(items, self.state.recency, *histories)
+            items_had, when = self.history[0][self.special], self.history[1][self.special]
+            users[self.special] = fold_in(items, self.state.recency, items_had, when)
             self.counts.forget()
             self.counts.expect(np.flatnonzero(self.fresh), placed.counts)
             term = self.weight * self.counts.scores()
@@ -203,7 +203,8 @@ class Chunk:
         scores = cosine + added
         bar = scores[np.arange(len(scores)), self.target][:, None]
         scores[self.seen | self.fresh] = -np.inf
-        return (scores > bar).sum(1) + (scores == bar).sum(1) / 2
+        ahead: NDArray[np.float64] = (scores > bar).sum(1) + (scores == bar).sum(1) / 2
+        return ahead
 
     def _of(
         self,

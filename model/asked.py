@@ -158,7 +158,7 @@ class Round:
 
     def _added(self, weight: float, half_life: float, bias: float) -> Floats:
         scores = np.float32(weight) * self._counts[half_life].scores()
-        return scores + np.float32(bias) * self._placed
+        return (scores + np.float32(bias) * self._placed).astype(np.float32)
 
     def _ask(self, rows: NDArray[np.int64]) -> "_Answer":
         data, starts = self._data, self._starts[rows]

@@ -54,7 +54,8 @@ class Evidence:
         That is 0 for the default; the first of equals, and so the default where nothing is surely
         better.
         """
-        return self.tried[int(np.argmax(self.mean - self.error))]
+        found: NDArray[np.float64] = self.tried[int(np.argmax(self.mean - self.error))]
+        return found
 
     @property
     def mean(self) -> NDArray[np.float64]:

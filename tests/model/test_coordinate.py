@@ -52,7 +52,8 @@ def test_a_switch_of_half_life_needs_no_history(half_life: float) -> None:
 def test_a_half_life_that_is_not_kept_begins_from_the_nearest() -> None:
     last = Coordinate(CONFIG)
     last.update(events(), 5)
-    near = last._counts[100.0].counts()
+    last.adopt(version(Terms(0.3, 100.0)))
+    near = last.counts()
     last.adopt(version(Terms(0.3, 90.0)))
     np.testing.assert_allclose(last.counts(), near * 0.9)
 
@@ -88,4 +89,5 @@ def test_state_restores_and_a_copy_shares_nothing() -> None:
     other = Coordinate(more)
     other.restore(last.state())
     other.adopt(version(Terms(0.3, 1000.0)))
-    np.testing.assert_allclose(other.counts(), last._counts[5000.0].counts() / 5)
+    last.adopt(version(Terms(0.3, 5000.0)))
+    np.testing.assert_allclose(other.counts(), last.counts() / 5)

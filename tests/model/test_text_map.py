@@ -31,7 +31,7 @@ def test_each_item_left_out_is_what_the_closed_form_says() -> None:
             missed += ((guess - vectors[j]) ** 2).sum()
             alone += ((z.mean(0) - vectors[j]) ** 2).sum()
         errors[penalty] = 1 - missed / alone
-    assert found.penalty == max(errors, key=lambda p: errors[p])
+    assert errors[found.penalty] == max(errors.values())
     assert found.explained == pytest.approx(errors[found.penalty], rel=1e-4)
 
 
