@@ -53,9 +53,15 @@ class Row:
 DEFAULT = Row("default", "")
 ROWS = (
     Row("contrastive alignment (CMCL)", "on", {"contrastive_weight": 0.1}),
-    Row("popularity prior", "off", {"popularity_weight": 0.0}),
+    Row("transport of samples (OAT)", "on", {"transport_weight": 0.1}),
+    Row(
+        "transport of dimensions (OAT)",
+        "on",
+        {"transport_weight": 0.1, "transport_level": "dimension"},
+    ),
+    Row("popularity prior", "off", {"popularity_weight": 0.0, "calibration_events": 0}),
     Row("replay", "off", {"replay": 0.0}),
-    Row("replay by octaves of age", "on", {"replay_kind": "stratified"}),
+    Row("replay by octaves of age", "off", {"replay_kind": "uniform"}),
     Row("anchored items", "on", {"anchor_weight": 1.0}),
     Row("distillation", "on", {"distillation_weight": 0.5}),
     Row("live user vector", "off", method="goat-frozen-users"),

@@ -66,7 +66,7 @@ class ModelConfig(BaseModel):
     """Share of the learning rate that is left at the last step; it falls in a straight line."""
     replay: float = Field(default=4.0, ge=0)
     """Old events replayed for each new one, drawn anew each epoch."""
-    replay_kind: ReplayKind = "uniform"
+    replay_kind: ReplayKind = "stratified"
     """Whether old events are replayed alike, or each octave of their age as often as another."""
     anchor_weight: float = Field(default=0.0, ge=0)
     """Weight of the mean squared move of items learned before; 0, for replay does without."""
