@@ -41,6 +41,10 @@ class Sums(Protocol):
         """log Σ_i a_i·exp(2·(φ_i − C_ij/ε)), float64[m]."""
         ...
 
+    def scaled(self, phi: Tensor, psi: Tensor) -> Tensor | None:
+        """P_ij/√(a_i·b_j), float32[n, m]; None where the kernel is not stored."""
+        ...
+
 
 def soft_rows(cost: Cost, log_weights: Tensor, epsilon: float, tile: int = TILE) -> Tensor:
     """log Σ_j exp(w_j − C_ij/ε) in blocks, float64[n]; w = log b + ψ. Nothing can underflow."""
@@ -84,6 +88,9 @@ class Streamed:
     def squares(self, phi: Tensor) -> Tensor:
         weights = self.a.log() + 2 * phi
         return soft_rows(self.cost.transposed(), weights, self.epsilon / 2, self.tile)
+
+    def scaled(self, phi: Tensor, psi: Tensor) -> None:
+        return None
 
 
 class Absorbed:
@@ -140,6 +147,12 @@ class Absorbed:
             block = self._kernel[run]
             total += (block * block).T @ weights[run]
         return total.log() - 2 * self._psi
+
+    def scaled(self, phi: Tensor, psi: Tensor) -> Tensor:
+        """P_ij/√(a_i·b_j), float32[n, m]; potentials as for `squares`."""
+        left = (self._a.sqrt() * (phi - self._phi).exp()).to(self._kernel.dtype)
+        right = (self._b.sqrt() * (psi - self._psi).exp()).to(self._kernel.dtype)
+        return (self._kernel * left[:, None]).mul_(right).float()
 
     def _build(self, phi: Tensor, psi: Tensor) -> None:
         self._phi, self._psi = phi, psi

@@ -18,16 +18,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from model.curvature import Curvature, curvature
 from model.kernels import Sums
 
 SLOW = 0.99
 """From this contraction on, Anderson's mixing is used instead of over-relaxation."""
 NEAR = 0.1
 """From this error on a step is scaled by the curvature at the point."""
-_LEAST = 1e-3
-"""Least curvature of a point that its step is divided by."""
-_STRIDE = 1.0
-"""Longest change of a scaled ψ_j."""
 _MEMORY = 5
 _WORSE = 3.0
 """An error this much above the best so far says that the pace does not suit the problem."""
@@ -213,14 +210,12 @@ def reflexive(sums: Sums, dual: Dual, phi: Tensor, terms: Terms) -> Solved:
 def _mixed(sums: Sums, dual: Dual, psi: Tensor, terms: Terms, done: int) -> Solved:
     """Anderson(5) on ψ → ψ after a plain pair, restarted where it does not bring the error down.
 
-    From `NEAR` on, a point's change is divided by 1 − Σ_i P_ij²/(a_i·b_j), the diagonal of the
-    semi-dual's Hessian: points that have a partner almost to themselves, each a slow direction
-    of its own, then take their steps at once.
+    From `NEAR` on, steps are scaled by the `curvature` at the point.
     """
     first, second = dual.damping
     images: list[Tensor] = []
     residuals: list[Tensor] = []
-    stretch: Tensor | None = None
+    scale: Curvature | None = None
     near = NEAR if dual.balanced else 0.0
     best, kept = math.inf, psi
     while True:
@@ -232,28 +227,22 @@ def _mixed(sums: Sums, dual: Dual, psi: Tensor, terms: Terms, done: int) -> Solv
         done += 1
         # NaN compares as false: a mixture that overflowed is given up too.
         if images and not error <= _WORSE * best:
-            near = near if stretch is None else near / 10
-            images, residuals, stretch, best, psi = [], [], None, math.inf, kept
+            near = near if scale is None else near / 10
+            images, residuals, scale, best, psi = [], [], None, math.inf, kept
             continue
         change = -second * columns - psi
         best, kept = (error, psi + change) if error < best else (best, kept)
-        if stretch is None and error <= near:
-            stretch = _stretch(dual, psi, columns, sums.squares(phi))
+        if error <= near if scale is None else scale.stale(error):
+            scale = curvature(sums, dual.b, phi, psi, columns=columns, error=error)
             images, residuals = [], []
-        if stretch is not None:
-            change = (change * stretch).clamp_(-_STRIDE, _STRIDE)
+        if scale is not None:
+            change = scale.step(change)
         images, residuals = (
             [*images, psi + change][-_MEMORY - 1 :],
             [*residuals, change][-_MEMORY - 1 :],
         )
         psi = _combined(images, residuals)
         _, psi = dual.translated(phi, psi)
-
-
-def _stretch(dual: Dual, psi: Tensor, columns: Tensor, squares: Tensor) -> Tensor:
-    """1/(1 − Σ_i P_ij²/(a_i·b_j)), of a plan whose rows fit, float64[m]."""
-    kept = dual.b * (psi + squares - columns).exp()
-    return 1.0 / (1.0 - kept).clamp_min(_LEAST)
 
 
 def _combined(images: list[Tensor], residuals: list[Tensor]) -> Tensor:

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from model import curvature as curvatures
 from model import newton, sinkhorn, transport
 from model.costs import Cost, Given, cosine, l2, squared_l2, tiles
+from model.curvature import Curvature, curvature
 from model.dimensions import carry, dimension_cost
 from model.errors import TransportFailed
 from model.kernels import Absorbed, Streamed, soft_rows
@@ -316,39 +318,65 @@ def partners(n: int = 300, sharpness: float = 0.25) -> transport.Problem:
     return pose(cosine(x, x + 0.3 * noise), sharpness=sharpness)
 
 
-def test_the_curvature_of_a_step_is_the_diagonal_of_the_hessian() -> None:
+def test_the_curvature_of_a_step_is_the_hessian_or_its_diagonal() -> None:
     problem = partners()
     found = solve(problem, tolerance=1e-10)
-    plan = found.plan()
-    curvature = 1.0 - (plan**2 / problem.a[:, None]).sum(0) / problem.b
-    expected = (1 / curvature).clamp_max(1e3)
+    plan, change = found.plan(), torch.randn(300).double() / 100
+    hessian = torch.diag(problem.b) - plan.T @ (plan / problem.a[:, None])
+    diagonal = hessian.diagonal() / problem.b
+    assert float((diagonal < 0.1).double().mean()) > 0.1
     phi, psi = found.source / problem.epsilon, found.target / problem.epsilon
     exact = Streamed(problem.cost, problem.a, problem.b, problem.epsilon, tile=64)
     for sums in (exact, Absorbed(exact, phi, psi + 1e-3)):
-        stretch = sinkhorn._stretch(problem.dual, psi, sums.columns(phi), sums.squares(phi))
-        torch.testing.assert_close(stretch, expected, rtol=1e-6, atol=0)
-    assert float((curvature < 0.1).double().mean()) > 0.1
+        taken = curvature(sums, problem.b, phi, psi, columns=sums.columns(phi), error=0.01)
+        expected = (1 / diagonal).clamp_max(1e3)
+        torch.testing.assert_close(taken.stretch, expected, rtol=1e-6, atol=0)
+        if taken.factor is None:
+            assert sums is exact
+            torch.testing.assert_close(taken.step(change), (change * expected).clamp(-1, 1))
+            continue
+        # H·step is b∘change, but for the constants that H does not see.
+        wanted = problem.b * change
+        wanted = wanted - wanted.sum() * problem.b
+        small = taken.step(change / 100) * 100
+        torch.testing.assert_close(hessian @ small, wanted, rtol=0, atol=1e-3 / 300 / 10)
+        assert taken.stale(0.01 / 40)
+        assert not taken.stale(0.005)
 
 
+@pytest.mark.parametrize("whole", [1000, 0])
 def test_steps_by_the_curvature_need_a_fraction_of_the_iterations(
-    monkeypatch: pytest.MonkeyPatch,
+    whole: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     problem = partners()
     far = Start(torch.zeros(300), torch.zeros(300), 0.999)
-    scaled = solve(problem, far, solver=by_kernel)
+    with monkeypatch.context() as patched:
+        patched.setattr(curvatures, "WHOLE", whole)
+        scaled = solve(problem, far, solver=by_kernel)
     monkeypatch.setattr(sinkhorn, "NEAR", 0.0)
     plain = solve(problem, far, solver=by_kernel)
     assert scaled.converged
-    assert 2 * scaled.iterations < plain.iterations
+    assert (2 if whole == 0 else 4) * scaled.iterations < plain.iterations
     torch.testing.assert_close(scaled.plan(), plain.plan(), rtol=0, atol=1e-7)
 
 
 def test_a_curvature_of_elsewhere_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     problem = partners()
     monkeypatch.setattr(sinkhorn, "NEAR", 10.0)
-    monkeypatch.setattr(sinkhorn, "_STRIDE", math.inf)
-    monkeypatch.setattr(
-        sinkhorn, "_stretch", lambda *_: torch.full((300,), 30.0, dtype=torch.float64)
-    )
+    monkeypatch.setattr(Curvature, "step", lambda _, change: 30 * change)
     far = Start(torch.zeros(300), torch.zeros(300), 0.999)
     assert solve(problem, far, solver=by_kernel).converged
+
+
+def test_a_hessian_that_float32_cannot_factor_leaves_its_diagonal() -> None:
+    # Every column is nobody's but one row's: H is 0, and less by rounding.
+    far = 1e3 * torch.arange(6, dtype=torch.float64)[:, None]
+    problem = pose(squared_l2(far, far), epsilon=1.0)
+    zero = torch.zeros(6, dtype=torch.float64)
+    exact = Streamed(problem.cost, problem.a, problem.b, 1.0)
+    phi = -exact.rows(zero)
+    sums = Absorbed(exact, phi, zero)
+    high = zero + 1e-3
+    taken = curvature(sums, problem.b, phi, high, columns=sums.columns(phi), error=1e-3)
+    assert taken.factor is None
+    assert bool(torch.isfinite(taken.step(zero + 1e-5)).all())
