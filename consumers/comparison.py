@@ -203,11 +203,13 @@ def _cpu() -> str:
 
 def table(methods: Mapping[str, Mapping[str, Any]]) -> Table:
     """Methods as a table, the best first."""
-    out = Table(title=f"every event ranked before it is learned from, at {K}", title_justify="left")
+    # Narrow: all of it is to be seen in a terminal of 80 columns.
+    title = f"every event ranked before it is learned from, at {K}"
+    out = Table(title=title, title_justify="left", box=None, padding=(0, 0, 0, 1), pad_edge=False)
     columns = (f"recall@{K}", f"ndcg@{K}", "mrr", f"strict_recall@{K}", f"coverage@{K}")
-    out.add_column("method")
-    for name in (*columns, "95 % interval", "CPU s"):
-        out.add_column(name, justify="right")
+    out.add_column("method", no_wrap=True)
+    for name in ("recall", "ndcg", "mrr", "strict", "coverage", "95 % interval", "CPU s"):
+        out.add_column(name, justify="right", no_wrap=True)
     ranked = sorted(methods.items(), key=lambda pair: -float(pair[1][columns[0]]))
     for name, one in ranked:
         low, high = np.round(one["ci95"], 4)
