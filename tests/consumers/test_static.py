@@ -1,13 +1,23 @@
 """The protocol of a fixed split, on splits small enough to rank by hand."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from click.testing import Result
+from numpy.typing import NDArray
+from typer.testing import CliRunner
 
+from consumers.cli import app
 from consumers.dataset import Dataset
-from consumers.methods import Floats, Question, Setting
-from consumers.static_comparison import result
+from consumers.methods import Floats, Goat, Question, Setting
+from consumers.static_comparison import embedded, result
 from consumers.static_contenders import contenders
 from consumers.static_methods import Counted
 from consumers.static_protocol import (
@@ -176,3 +186,77 @@ def test_ours_beats_popularity_on_every_seed() -> None:
     assert min(ours["seeds"]) > 0.45
     assert len(ours["seeds"]) == 2
     assert (ours["ci95_over"], popular["ci95_over"]) == ("seeds", "users")
+
+
+def test_a_catalogue_too_large_for_all_pairs_goes_without_them() -> None:
+    said: list[str] = []
+    split = split_of((0, 0, TRAIN), (1, 1, TRAIN), (0, 1, VALID), (0, 2, TEST), items=20_001)
+    names = ["ease", "popularity"]
+    values: Any = result(split, {}, ModelConfig(), names=names, seeds=[0], said=said.append)
+    assert list(values["methods"]) == ["popularity"]
+    assert "ease is left out" in said[0]
+    small, large = (contenders(["goat"], ModelConfig(), items)[0] for items in (20_000, 20_001))
+    assert set(small.terms) == {"companions", "popularity"}
+    assert set(large.terms) == {"popularity"}
+
+
+def test_what_a_person_names_is_not_overruled_by_the_recipe() -> None:
+    (ours,) = contenders(["goat"], ModelConfig(dim=8))
+    made = ours.make({}, 0)
+    assert isinstance(made, Goat)
+    assert (made.config.dim, made.config.order_free, made.config.temperature) == (8, True, 0.2)
+
+
+def test_texts_become_features_of_the_items_that_have_one() -> None:
+    class Lengths:
+        name, dim = "lengths", 2
+
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            return np.array([[len(text), 1] for text in texts], np.float32)
+
+    one = np.zeros(1, np.int64)
+    split = Split(one, one, one, 1, 3, ["abc", "", "a"])
+    features = embedded(split, Lengths())["text"]
+    assert features.present.tolist() == [True, False, True]
+    assert features.vectors.tolist() == [[3, 1], [0, 0], [1, 1]]
+    assert embedded(split, None) == embedded(replace(split, texts=()), Lengths()) == {}
+
+
+def evaluated(*more: str) -> Result:
+    return CliRunner().invoke(app, ["evaluate", "--static", *more])
+
+
+def test_a_split_is_compared_from_file_to_page(tmp_path: Path) -> None:
+    split = groups()
+    file, wanted, html = tmp_path / "<six>.parquet", tmp_path / "f.json", tmp_path / "f.html"
+    columns = {"userID": split.user, "itemID": split.item, "split": split.part}
+    pq.write_table(pa.table(columns), file)
+    done = evaluated(
+        *("--events", str(file), "--methods", "popularity,itemknn,ease"),
+        *("--json", str(wanted), "--html", str(html)),
+    )
+    assert done.exit_code == 0, done.output
+    values = json.loads(wanted.read_text())
+    assert set(values["methods"]) == {"popularity", "itemknn", "ease"}
+    assert values["asked_users"]["test"] == 240
+    for one in values["methods"].values():
+        assert {"recall@20", "ndcg@20", "cpu_s", "ci95", "setting", "weights"} <= set(one)
+        low, high = one["ci95"]
+        assert low < one["recall@20"] < high
+    assert values["methods"]["ease"]["recall@20"] > 2 * values["methods"]["popularity"]["recall@20"]
+    said = html.read_text()
+    assert "&lt;six&gt;.parquet" in said
+    assert "<six>" not in said
+    assert "http" not in said.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:
+    for more in ([], ["--events", str(tmp_path)]):
+        assert "--static wants --events FILE" in evaluated(*more).output
+    file = tmp_path / "a.inter"
+    file.write_text("userID\titemID\tx_label\n1\t1\t0\n1\t2\t1\n")
+    done = evaluated("--events", str(file), "--methods", "popularity")
+    assert done.exit_code == 1
+    assert "[1, 1, 0]" in done.output
+    done = evaluated("--events", str(file), "--methods", "goat-retrained")
+    assert "with --static give each once of goat, popularity" in " ".join(done.output.split())
