@@ -24,6 +24,7 @@ import numpy as np
 from films import films
 
 from consumers.comparison import Protocol, load, result, write
+from consumers.comparison_page import page
 from consumers.contestants import NAMES
 from consumers.dataset import Dataset
 from consumers.inputs import Inputs
@@ -82,7 +83,7 @@ def main() -> None:
         protocol = Protocol(names, 0.55, 10, None, given.seeds)
     config = ModelConfig.model_validate_json(given.config)
     values = result(data, config, given.seed, protocol, lambda line: print(line, file=sys.stderr))
-    write(given.data, values, json_file=given.json, html_file=given.html)
+    write(given.data, values, page, json_file=given.json, html_file=given.html)
     methods = cast(dict[str, dict[str, Any]], values["methods"])
     print(json.dumps({"data": given.data, **summary(methods), **values}))
 

@@ -16,8 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any, cast
 
+from consumers.comparison import write
+from consumers.comparison_page import static_page
 from consumers.contestants import NAMED
-from consumers.static_comparison import embedded, result, write
+from consumers.static_comparison import embedded, result
 from consumers.texts import Embedder
 from model.config import ModelConfig
 from stream.splits import Split, read_split
@@ -59,7 +61,7 @@ def main() -> None:
         seeds=range(given.seed, given.seed + given.seeds),
         said=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    write(given.data, values, json_file=given.json, html_file=given.html)
+    write(given.data, values, static_page, json_file=given.json, html_file=given.html)
     methods = cast(dict[str, dict[str, Any]], values["methods"])
     summary: dict[str, float] = {}
     if "goat" in methods:

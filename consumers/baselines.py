@@ -1,7 +1,7 @@
 """Other people's recommenders, to compare with; never imported by what serves.
 
-EASE is solved here (one inverse); item-kNN, iALS and BPR-MF are the library `implicit`'s.
-LightGCN is in `baseline_graph`.
+EASE is `model.ridge` with all users counting alike; item-kNN, iALS and BPR-MF are the library
+`implicit`'s. LightGCN is in `baseline_graph`.
 
 References
 ----------
@@ -23,6 +23,8 @@ from threadpoolctl import threadpool_limits
 
 from consumers.dataset import Dataset, Ints
 from consumers.methods import Floats, Question, Setting
+from model.data import interactions
+from model.ridge import ridge_weights
 
 FACTORS = 128
 """As many as our vectors have."""
@@ -49,16 +51,6 @@ def tastes(question: Question, items: int) -> Any:
     return counted(row, had, (len(question.event), items))
 
 
-def ease(gram: Floats, penalty: float) -> Floats:
-    """EASE's item-item weights B = I - P diag(1/P_ii), P = (XᵀX + λI)⁻¹: float32[I, I]."""
-    regular = gram.copy()
-    regular[np.diag_indices(len(gram))] += np.float32(penalty)
-    inverse = np.linalg.inv(regular)
-    weights: Floats = (-inverse / np.diag(inverse)).astype(np.float32)
-    np.fill_diagonal(weights, 0)
-    return weights
-
-
 class Ease:
     """EASE, solved anew each time; users by all that they had."""
 
@@ -67,12 +59,8 @@ class Ease:
         self._weights: Floats = np.zeros((0, 0), np.float32)
 
     def learn(self, data: Dataset, upto: int) -> None:
-        had = learned_from(data, upto)
-        seen = np.flatnonzero(np.diff(had.tocsc().indptr))
-        some = had[:, seen]
-        solved = ease(cast(Floats, (some.T @ some).toarray().astype(np.float32)), self._penalty)
-        self._weights = np.zeros((data.items, data.items), np.float32)
-        self._weights[np.ix_(seen, seen)] = solved
+        had = interactions(data.user[:upto], data.item[:upto], items=data.items, users=data.users)
+        self._weights = ridge_weights(had, penalty=self._penalty, damping=0.0)
 
     def scores(self, question: Question) -> Floats:
         return np.asarray(tastes(question, len(self._weights)) @ self._weights, np.float32)

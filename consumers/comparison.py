@@ -74,21 +74,26 @@ def compare(
     data = load(settings, inputs, tally)
     values = tally.to_json() | result(data, model, settings.seed, wanted, said.print)
     name = inputs.events.name if inputs.events is not None else "simulated events"
-    write(name, values, json_file=json_file, html_file=html_file)
+    write(name, values, page, json_file=json_file, html_file=html_file)
     if not quiet:
         Console().print(table(cast(Mapping[str, Mapping[str, Any]], values["methods"])))
     return 0
 
 
 def write(
-    name: str, values: Mapping[str, object], *, json_file: Path | None, html_file: Path | None
+    name: str,
+    values: Mapping[str, object],
+    shown: Callable[[str, Mapping[str, object]], str],
+    *,
+    json_file: Path | None,
+    html_file: Path | None,
 ) -> None:
-    """Write the figures where asked, as JSON and as a page."""
+    """Write the figures where asked, as JSON and as a page, which ``shown`` makes of a title."""
     if json_file is not None:
         write_json(json_file, values)
     if html_file is not None:
         html_file.parent.mkdir(parents=True, exist_ok=True)
-        html_file.write_text(page(f"{name}: methods compared", values), encoding="utf-8")
+        html_file.write_text(shown(f"{name}: methods compared", values), encoding="utf-8")
 
 
 def chosen_names(asked: Sequence[str] | None, said: Callable[[str], None]) -> Sequence[str]:

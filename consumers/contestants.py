@@ -6,6 +6,7 @@ from consumers.contest import WEIGHTS, Entry
 from consumers.errors import SettingsError
 from consumers.methods import Goat, Make, Nothing, Setting
 from consumers.scores import BASELINE_HALF_LIVES
+from model import ridge
 from model.config import ModelConfig
 
 OURS: Mapping[str, Mapping[str, bool]] = {
@@ -18,7 +19,7 @@ OWN = ("goat", "popularity")
 """What needs no library but this one's."""
 NAMED = (*OWN, "itemknn", "ease", "ials", "bpr", "lightgcn")
 NAMES = (*OURS, *NAMED[1:])
-MOST_ITEMS = {"ease": 20_000}
+MOST_ITEMS = {"ease": ridge.MOST_ITEMS}
 """Beyond so many items a method's dense matrix of all pairs is not to be had."""
 STATIC = "-static"
 """Behind a name: learned once, before the first round, and never again."""

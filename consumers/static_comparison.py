@@ -8,11 +8,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from consumers.comparison import chosen_names, machine
+from consumers.comparison import chosen_names, machine, write
 from consumers.comparison_page import static_page
 from consumers.errors import SettingsError
 from consumers.inputs import Inputs
-from consumers.report import write_json
 from consumers.scores import K
 from consumers.settings import Settings
 from consumers.standings import over_seeds, over_users
@@ -59,21 +58,10 @@ def compare_static(
         seeds=range(settings.seed, settings.seed + seeds),
         said=said.print,
     )
-    write(inputs.events.name, values, json_file=json_file, html_file=html_file)
+    write(inputs.events.name, values, static_page, json_file=json_file, html_file=html_file)
     if not quiet:
         Console().print(table(cast(Mapping[str, Mapping[str, Any]], values["methods"])))
     return 0
-
-
-def write(
-    name: str, values: Mapping[str, object], *, json_file: Path | None, html_file: Path | None
-) -> None:
-    """Write the figures where asked, as JSON and as a page."""
-    if json_file is not None:
-        write_json(json_file, values)
-    if html_file is not None:
-        html_file.parent.mkdir(parents=True, exist_ok=True)
-        html_file.write_text(static_page(f"{name}: methods compared", values), encoding="utf-8")
 
 
 def embedded(split: Split, embedder: Embedder | None) -> dict[str, Features]:

@@ -9,14 +9,15 @@ from model.errors import InvalidInput
 from model.ridge import ridge_scores, ridge_weights
 
 
-def test_each_column_is_the_ridge_regression_of_an_item_on_all_others() -> None:
+@pytest.mark.parametrize("damping", [0.25, 0.0])
+def test_each_column_is_the_ridge_regression_of_an_item_on_all_others(damping: float) -> None:
     rng = np.random.default_rng(0)
     user, item = rng.integers(0, 50, 400), rng.integers(0, 12, 400)
     item[item == 5] = 4  # nobody has 5
-    found = ridge_weights(interactions(user, item, items=12), penalty=3.0, damping=0.25)
+    found = ridge_weights(interactions(user, item, items=12), penalty=3.0, damping=damping)
     x = np.zeros((50, 12))
     x[user, item] = 1.0
-    x *= x.sum(1, keepdims=True) ** -0.25
+    x *= x.sum(1, keepdims=True) ** -damping
     for j in (0, 4, 11):
         rest = [i for i in range(12) if i != j]
         gram = x[:, rest].T @ x[:, rest]
