@@ -32,6 +32,17 @@ _OURS = [
 ]
 _GRID: Mapping[str, Sequence[Setting]] = {
     "ease": [{"penalty": p} for p in (100.0, 200.0, 400.0, 800.0)],
+    "ials": [
+        {"regularization": r, "alpha": a}
+        for r in (1.0, 10.0, 30.0, 100.0)
+        for a in (1.0, 10.0, 30.0)
+    ],
+    "bpr": [
+        {"rate": rate, "regularization": 0.01, "epochs": epochs}
+        for rate in (0.02, 0.1)
+        for epochs in (100, 300)
+    ],
+    "lightgcn": [{"rate": 0.005, "epochs": epochs} for epochs in (20, 60)],
 }
 """In place of what is tried on streams, for these methods."""
 
