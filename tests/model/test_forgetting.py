@@ -16,6 +16,7 @@ from model.trainer import finetune
 
 ITEMS, DIM = 12, 8
 CONFIG = ModelConfig(
+    replay_kind="uniform",
     dim=DIM,
     context=6,
     half_lives=(3, 6),
