@@ -79,7 +79,11 @@ def _baseline(name: str) -> tuple[Make, Sequence[Setting], bool]:
         "itemknn": (baselines.ItemKNN, [{"neighbours": k} for k in (20, 50, 200, 1000)], False),
         "ials": (
             baselines.IALS,
-            [{"regularization": r, "alpha": a} for r in (0.1, 1.0, 10.0) for a in (1.0, 10.0)],
+            [
+                {"regularization": r, "alpha": a}
+                for r in (1.0, 10.0, 100.0, 300.0)
+                for a in (1.0, 10.0, 100.0)
+            ],
             True,
         ),
         "bpr": (

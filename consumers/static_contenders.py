@@ -32,11 +32,6 @@ _OURS = [
 ]
 _GRID: Mapping[str, Sequence[Setting]] = {
     "ease": [{"penalty": p} for p in (100.0, 200.0, 400.0, 800.0)],
-    "ials": [
-        {"regularization": r, "alpha": a}
-        for r in (1.0, 10.0, 30.0, 100.0)
-        for a in (1.0, 10.0, 30.0)
-    ],
     "bpr": [
         {"rate": rate, "regularization": 0.01, "epochs": epochs}
         for rate in (0.02, 0.1)
