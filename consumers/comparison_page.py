@@ -26,15 +26,12 @@ _STATIC = ("recall@20", "ndcg@20", "valid_recall@20", "cpu_s")
 
 def page(title: str, values: Mapping[str, object]) -> str:
     """The whole file; every text in it is escaped."""
-    methods = cast(Mapping[str, Mapping[str, Any]], values["methods"])
-    ranked = dict(sorted(methods.items(), key=lambda pair: -float(pair[1]["recall@20"])))
+    ranked = _ranked(values)
     lines = {name: one["recall@20_by_round"] for name, one in ranked.items()}
     slices = cast(Mapping[str, int], values["slices"])
     protocol = cast(Mapping[str, Any], values["protocol"])
     facts = {k: values[k] for k in ("events", "history", "users", "items", "scored_events")}
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+    body = (
         "<p>Every event is ranked among all items known before it, less what its user had, before"
         " anything is learned from it. The strict figure knows nothing of the user's other events"
         f" of the same {escape(protocol['strict'])}.</p>"
@@ -44,14 +41,13 @@ def page(title: str, values: Mapping[str, object]) -> str:
         f"<h2>Recall@20 by slice</h2>{_table(['method', *slices], _sliced(ranked, slices))}"
         f"<h2>What was read, and on what it ran</h2>{_facts(facts)}"
         f"{_facts(protocol)}"
-        f"{_facts(cast(Mapping[str, object], values['machine']))}</html>\n"
     )
+    return _whole(title, body, values)
 
 
 def static_page(title: str, values: Mapping[str, object]) -> str:
     """The same of a fixed split."""
-    methods = cast(Mapping[str, Mapping[str, Any]], values["methods"])
-    ranked = dict(sorted(methods.items(), key=lambda pair: -float(pair[1]["recall@20"])))
+    ranked = _ranked(values)
     rows = [
         [
             name,
@@ -63,14 +59,27 @@ def static_page(title: str, values: Mapping[str, object]) -> str:
     ]
     names = ["method", *_STATIC, "recall interval", "ndcg interval", "chosen on valid"]
     facts = {k: values[k] for k in ("rows", "users", "items", "asked_users", "with_features")}
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>"
+    body = (
         "<p>All items are ranked for every user with items in test, less the user's items of train."
         " Settings are chosen on valid; test is asked once.</p>"
         f"<h2>Methods</h2>{_table(names, rows)}"
         f"<h2>Recall@20 with its 95 % interval</h2>{bars(ranked)}"
         f"<h2>What was read, and on what it ran</h2>{_facts(facts)}"
+    )
+    return _whole(title, body, values)
+
+
+def _ranked(values: Mapping[str, object]) -> dict[str, Mapping[str, Any]]:
+    """The methods, the best first."""
+    methods = cast(Mapping[str, Mapping[str, Any]], values["methods"])
+    return dict(sorted(methods.items(), key=lambda pair: -float(pair[1]["recall@20"])))
+
+
+def _whole(title: str, body: str, values: Mapping[str, object]) -> str:
+    """A page around its body, which ends with what it ran on."""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style><h1>{escape(title)}</h1>{body}"
         f"{_facts(cast(Mapping[str, object], values['machine']))}</html>\n"
     )
 
