@@ -90,6 +90,9 @@ class ModelConfig(BaseModel):
     otherwise."""
     popularity_half_life: float = Field(default=5000.0, gt=0)
     """Positive events after which a count has halved, likewise."""
+    popularity_learned: bool = True
+    """Learn with that term in the score, as it stood at each event, so that the cosine need not say
+    what popularity says."""
     popularity_weights: tuple[Annotated[float, Field(ge=0)], ...] = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
     """Weights that are tried on the stream."""
     popularity_half_lives: tuple[Annotated[float, Field(gt=0)], ...] = (

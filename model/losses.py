@@ -16,8 +16,9 @@ def softmax_loss(
     weight: Tensor,
     temperature: Tensor,
     passed: tuple[Tensor, Tensor] | None = None,
+    added: Tensor | None = None,
 ) -> Tensor:
-    """Weighted mean of −log softmax of the target's cosine against the negatives', float32[].
+    """Weighted mean of −log softmax of the target's score against the negatives', float32[].
 
     Parameters
     ----------
@@ -30,19 +31,26 @@ def softmax_loss(
     temperature : float32[]
     passed : int64[B, M] and float32[B, M], optional
         Negatives of each row's own, and how often each counts; a row's own target does not.
+    added : float32[B, 1 + N + M], optional
+        What a score is beside the cosine, which it is by default: of the target, of the negatives,
+        of those of the row's own.
     """
     # Indexing by a tensor adds gradients in any order on several threads; these do not.
-    positive = (users * items.index_select(0, target)).sum(1) / temperature
-    others = users @ items.index_select(0, negatives).T / temperature
-    others = others.masked_fill(target[:, None] == negatives[None, :], -torch.inf)
-    columns = [positive[:, None], others]
+    scores = [
+        (users * items.index_select(0, target)).sum(1)[:, None],
+        users @ items.index_select(0, negatives).T,
+    ]
+    often = [torch.ones(len(target), 1), (target[:, None] != negatives).float()]
     if passed is not None:
         item, counts = passed
         shown = items.index_select(0, item.flatten()).reshape(*item.shape, -1)
-        own = (shown @ users[:, :, None]).squeeze(2) / temperature
-        # The logarithm of how often it counts, beside its score, is counting it so often.
-        columns.append(own + counts.masked_fill(item == target[:, None], 0.0).log())
-    every = torch.cat(columns, dim=1)
+        scores.append((shown @ users[:, :, None]).squeeze(2))
+        often.append(counts.masked_fill(item == target[:, None], 0.0))
+    score = torch.cat(scores, dim=1)
+    if added is not None:
+        score = score + added
+    # The logarithm of how often it counts, beside its score, is counting it so often.
+    every = score / temperature + torch.cat(often, dim=1).log()
     loss = functional.cross_entropy(every, torch.zeros_like(target), reduction="none")
     return (loss * weight).sum() / weight.sum()
 

@@ -32,6 +32,7 @@ from model.rotation import Turn
 from model.sampling import contexts, others
 from model.state import ModelState, terms_of
 from model.terms import Terms
+from model.trend import Trend, trend
 from model.warm_start import begin, carry_moments, finish, since, turn_back
 
 
@@ -85,6 +86,7 @@ class _Course:
     new: NDArray[np.bool_]
     memory: Memory | None
     passed: PassedOver | None
+    trend: Trend | None
     objective: Objective
 
 
@@ -162,6 +164,7 @@ def finetune(
         new=new,
         memory=None if base is None else _memory(encoder, positives, new, config),
         passed=passed_over(data) if config.negative_weight else None,
+        trend=_trend(positives, config),
         objective=Objective(encoder, config, rng),
     )
     losses = _learn(encoder, optimiser, course, rng)
@@ -242,6 +245,7 @@ def _loss(
         weight=torch.from_numpy(data.weight[rows]),
         temperature=encoder.temperature,
         passed=(part.local(passed), torch.from_numpy(counts)) if passed.size else None,
+        added=_added(course, rows, negatives, passed),
     )
     memory = course.memory
     if memory is not None and config.anchor_weight:
@@ -258,6 +262,33 @@ def _loss(
             temperature=encoder.temperature,
         )
     return loss + course.objective.terms(torch.from_numpy(np.unique(target).astype(np.int64)))
+
+
+def _added(
+    course: _Course,
+    rows: NDArray[np.int64],
+    negatives: NDArray[np.int64],
+    passed: NDArray[np.int32],
+) -> Tensor | None:
+    """What popularity added to the scores of all that is told apart, as the events came."""
+    if course.trend is None:
+        return None
+    own = np.concatenate([course.data.item[rows][:, None], passed], axis=1)
+    each, shared = course.trend.of(rows, own), course.trend.of(rows, negatives)
+    return torch.from_numpy(np.concatenate([each[:, :1], shared, each[:, 1:]], axis=1))
+
+
+def _trend(data: Interactions, config: ModelConfig) -> Trend | None:
+    """The configured term, not what the stream made of it: what is learned leaves no mark there."""
+    weight = config.popularity_weight
+    if not (config.popularity_learned and weight) or config.order_free:
+        return None
+    return trend(
+        data,
+        weight=weight,
+        half_life=config.popularity_half_life,
+        floor=config.popularity_floor,
+    )
 
 
 def _passed(

@@ -158,3 +158,38 @@ def test_a_bound_needs_two_rows_and_a_temperature() -> None:
         gap_bound(1.0, 2, 0.0)
     assert gap_bound(0.0, 8, 0.2) == 0.0
     assert gap_bound(1e9, 8, 0.2) == 4.0
+
+
+def test_what_is_added_is_a_coordinate_of_the_items() -> None:
+    made = torch.Generator().manual_seed(2)
+    users, items = torch.randn(4, 3, generator=made), torch.randn(9, 3, generator=made)
+    term = torch.randn(9, 1, generator=made)
+    target, negatives = torch.tensor([0, 3, 4, 5]), torch.tensor([1, 2, 3])
+    passed = (torch.tensor([[6, 7], [7, 8], [8, 4], [6, 8]]), torch.rand(4, 2, generator=made))
+    common: dict[str, Any] = {
+        "target": target,
+        "negatives": negatives,
+        "weight": torch.ones(4),
+        "temperature": torch.tensor(0.4),
+        "passed": passed,
+    }
+    each = torch.cat([target[:, None], negatives.expand(4, 3), passed[0]], dim=1)
+    found = softmax_loss(users, items, added=term[:, 0][each], **common)
+    longer = torch.cat([users, torch.ones(4, 1)], 1), torch.cat([items, term], 1)
+    assert found.item() == pytest.approx(softmax_loss(*longer, **common).item(), rel=1e-5)
+
+
+def test_the_temperature_learns_from_what_counts_for_nothing_too() -> None:
+    temperature = torch.tensor(0.4, requires_grad=True)
+    loss = softmax_loss(
+        torch.eye(3)[:1],
+        torch.eye(3),
+        target=torch.tensor([0]),
+        negatives=torch.tensor([0, 1]),
+        weight=torch.ones(1),
+        temperature=temperature,
+        passed=(torch.tensor([[0, 2]]), torch.ones(1, 2)),
+    )
+    torch.autograd.backward([loss])
+    assert temperature.grad is not None
+    assert torch.isfinite(temperature.grad)
