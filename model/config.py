@@ -60,7 +60,7 @@ class ModelConfig(BaseModel):
     """Passes over new and replayed events in a later fine-tune."""
     first_rate: float = Field(default=5e-3, gt=0)
     """Adam's learning rate of the first fine-tune."""
-    rate: float = Field(default=2e-3, gt=0)
+    rate: float = Field(default=7e-4, gt=0)
     """Adam's learning rate of later fine-tunes."""
     final_rate: float = Field(default=0.1, gt=0, le=1)
     """Share of the learning rate that is left at the last step; it falls in a straight line."""
