@@ -337,3 +337,7 @@ def main() -> None:
     print(
         json.dumps(head | {"new_events": new, "events": events, "placements": placements} | ratios)
     )
+
+
+if __name__ == "__main__":
+    main()
