@@ -57,6 +57,13 @@ def test_functions_are_short(package: str) -> None:
     assert p90 < FUNCTION_P90, f"the longest: {sorted(sized)[-5:]}"
 
 
+def test_benchmarks_run_when_they_are_called() -> None:
+    scripts = [p for p in sources("benchmarks") if f"python benchmarks/{p.name}" in p.read_text()]
+    assert scripts
+    silent = [p.name for p in scripts if '\n\nif __name__ == "__main__":\n' not in p.read_text()]
+    assert not silent, "these only define what they measure with"
+
+
 def test_the_story_fits_a_screen() -> None:
     story = ROOT / "consumers" / "pipeline.py"
     assert not story.exists() or lines(story) <= PIPELINE_LINES
