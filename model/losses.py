@@ -40,17 +40,18 @@ def softmax_loss(
         (users * items.index_select(0, target)).sum(1)[:, None],
         users @ items.index_select(0, negatives).T,
     ]
-    often = [torch.ones(len(target), 1), (target[:, None] != negatives).float()]
+    same = target[:, None] == negatives
+    # The logarithm of how often it counts, beside its score, is counting it so often.
+    often = [torch.zeros(len(target), 1), torch.zeros(same.shape).masked_fill(same, -torch.inf)]
     if passed is not None:
         item, counts = passed
         shown = items.index_select(0, item.flatten()).reshape(*item.shape, -1)
         scores.append((shown @ users[:, :, None]).squeeze(2))
-        often.append(counts.masked_fill(item == target[:, None], 0.0))
+        often.append(counts.masked_fill(item == target[:, None], 0.0).log())
     score = torch.cat(scores, dim=1)
     if added is not None:
         score = score + added
-    # The logarithm of how often it counts, beside its score, is counting it so often.
-    every = score / temperature + torch.cat(often, dim=1).log()
+    every = score / temperature + torch.cat(often, dim=1)
     loss = functional.cross_entropy(every, torch.zeros_like(target), reduction="none")
     return (loss * weight).sum() / weight.sum()
 

@@ -67,7 +67,7 @@ def fashions() -> tuple[np.ndarray, np.ndarray]:
 
 
 def spread(state: ModelState, last: np.ndarray) -> float:
-    """How far apart one user's cosines are, of items that are none of the last fashion's."""
+    """Deviation of a user's cosines over all items, mean over the users."""
     history = last[:, ::-1].astype(np.int32)
     users = fold_in(state.items, state.recency, history, np.zeros(history.shape, np.int64))
     return float((users @ state.items.T).std(axis=1).mean())
