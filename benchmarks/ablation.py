@@ -61,7 +61,7 @@ ROWS = (
     ),
     Row("popularity prior", "off", {"popularity_weight": 0.0, "calibration_events": 0}),
     Row("replay", "off", {"replay": 0.0}),
-    Row("replay by octaves of age", "off", {"replay_kind": "uniform"}),
+    Row("replay by octaves of age", "on", {"replay_kind": "stratified"}),
     Row("anchored items", "on", {"anchor_weight": 1.0}),
     Row("distillation", "on", {"distillation_weight": 0.5}),
     Row("live user vector", "off", method="goat-frozen-users"),

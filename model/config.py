@@ -58,15 +58,13 @@ class ModelConfig(BaseModel):
     """Passes over all events when there is no version to go on from."""
     epochs: int = Field(default=2, ge=1)
     """Passes over new and replayed events in a later fine-tune."""
-    first_rate: float = Field(default=5e-3, gt=0)
-    """Adam's learning rate of the first fine-tune."""
-    rate: float = Field(default=7e-4, gt=0)
-    """Adam's learning rate of later fine-tunes."""
+    rate: float = Field(default=5e-3, gt=0)
+    """Adam's learning rate where all events are new; where a share of them is, times its root."""
     final_rate: float = Field(default=0.1, gt=0, le=1)
     """Share of the learning rate that is left at the last step; it falls in a straight line."""
-    replay: float = Field(default=4.0, ge=0)
+    replay: float = Field(default=3.0, ge=0)
     """Old events replayed for each new one, drawn anew each epoch."""
-    replay_kind: ReplayKind = "stratified"
+    replay_kind: ReplayKind = "uniform"
     """Whether old events are replayed alike, or each octave of their age as often as another."""
     anchor_weight: float = Field(default=0.0, ge=0)
     """Weight of the mean squared move of items learned before; 0, for replay does without."""

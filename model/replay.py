@@ -35,6 +35,11 @@ class Targets:
     def __len__(self) -> int:
         return len(self.fresh) + self.replayed
 
+    @property
+    def share_new(self) -> float:
+        """Part of all that could be learned from that is fresh; 1 where nothing is old."""
+        return len(self.fresh) / (len(self.fresh) + len(self.old)) if len(self.old) else 1.0
+
     def draw(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """What is fresh, and another sample of what is old, no event twice: int64[n + replayed]."""
         if not self.replayed:

@@ -145,9 +145,7 @@ def finetune(
     targets = choose(
         positives, new, config.replay, config.replay_kind, order_free=config.order_free
     )
-    optimiser = torch.optim.Adam(
-        encoder.parameters(), lr=config.first_rate if base is None else config.rate
-    )
+    optimiser = torch.optim.Adam(encoder.parameters(), lr=config.rate * targets.share_new**0.5)
     carry_moments(optimiser, encoder, base)
     encoder.log_temperature.requires_grad_(config.temperature_learned)
     encoder.log_contrast.requires_grad_(config.contrastive_temperature_learned)

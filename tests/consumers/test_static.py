@@ -164,7 +164,7 @@ def groups(seed: int = 0) -> Split:
 
 
 # So steep that gradients which are not reset overshoot.
-CONFIG = ModelConfig(dim=16, first_epochs=6, negatives=128, batch=128, first_rate=0.1)
+CONFIG = ModelConfig(dim=16, first_epochs=6, negatives=128, batch=128, rate=0.1)
 
 
 def test_what_is_learned_finds_the_group_that_popularity_does_not_know() -> None:

@@ -23,8 +23,7 @@ CONFIG = ModelConfig(
     negatives=128,
     temperature=0.15,
     # So steep that gradients which are not reset overshoot; at a gentle rate they only hurry.
-    first_rate=0.1,
-    rate=0.02,
+    rate=0.1,
     epochs=4,
     replay=2,
 )

@@ -22,9 +22,8 @@ CONFIG = ModelConfig(
     half_lives=(3, 6),
     batch=32,
     first_epochs=20,
-    first_rate=0.05,
+    rate=0.05,
     epochs=8,
-    rate=0.02,
     replay=1.0,
 )
 

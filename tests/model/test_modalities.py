@@ -71,7 +71,7 @@ def test_each_modality_has_a_head_a_weight_and_a_place_for_what_is_new() -> None
 
 
 def test_on_the_simplex_the_planted_answer_is_found_too() -> None:
-    config = CONFIG.model_copy(update={"fusion": "simplex", "first_rate": 0.02})
+    config = CONFIG.model_copy(update={"fusion": "simplex", "rate": 0.02})
     features = {"text": planted_texts()}
     state = finetune(split()[0], features=features, config=config, seed=1, threads=1).state
     assert recall(state) >= BOUND

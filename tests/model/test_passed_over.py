@@ -91,7 +91,7 @@ def pull(state: ModelState) -> float:
 
 
 def test_what_is_passed_over_is_pushed_away() -> None:
-    config = ModelConfig(dim=8, context=4, half_lives=(4,), batch=128, first_rate=0.05)
+    config = ModelConfig(dim=8, context=4, half_lives=(4,), batch=128, rate=0.05)
     off = finetune(planted(), config=config, seed=1, threads=1).state
     pushed = config.model_copy(update={"negative_weight": 10.0})
     on = finetune(planted(), config=pushed, seed=1, threads=1).state

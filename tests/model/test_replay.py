@@ -84,6 +84,18 @@ def test_all_that_is_new_and_so_much_of_the_old(
     assert ((again >= 1) & (again < 20)).all()
 
 
+@pytest.mark.parametrize(("known", "share"), [(0, 1.0), (20, 10 / 29), (29, 1 / 29), (30, 0.0)])
+def test_the_share_of_what_is_new_counts_targets_alone(
+    data: Interactions, known: int, share: float
+) -> None:
+    assert choose(data, data.sequence >= known, 0.5).share_new == pytest.approx(share)
+
+
+def test_with_nothing_to_learn_from_all_is_new(data: Interactions) -> None:
+    nothing = interactions(np.zeros(1, np.int64), np.zeros(1, np.int64), items=1)
+    assert choose(nothing, np.zeros(1, np.bool_), 1.0).share_new == 1.0
+
+
 def test_each_epoch_draws_anew(data: Interactions) -> None:
     chosen, rng = choose(data, data.sequence >= 20, 0.5), np.random.default_rng(0)
     first, second = (set(chosen.draw(rng)[10:].tolist()) for _ in range(2))

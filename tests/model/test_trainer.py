@@ -18,6 +18,7 @@ from model.encoder import TEMPERATURES, Encoder
 from model.errors import InvalidInput, TrainingFailed
 from model.losses import softmax_loss
 from model.recency import GAPS
+from model.replay import choose, unlearned
 from model.state import ModelState
 from model.trainer import FineTuned, finetune
 from tests.model.planted import BOUND, CONFIG, ITEMS, USERS, learn, recall, split, stream
@@ -197,6 +198,28 @@ def test_a_loss_that_is_not_finite_stops_it() -> None:
     weight = np.full(4, 3e38, np.float32)
     with pytest.raises(TrainingFailed, match="learning rate"):
         finetune(interactions(user, item, items=4, weight=weight), config=CONFIG, seed=1)
+
+
+def test_steps_shorten_by_the_root_of_the_share_that_is_new(
+    learned: ModelState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[float] = []
+    adam = torch.optim.Adam
+
+    def watched(parameters: Any, lr: float) -> torch.optim.Adam:
+        steps.append(lr)
+        return adam(parameters, lr=lr)
+
+    monkeypatch.setattr(torch.optim, "Adam", watched)
+    user, item = stream()
+    grown = interactions(user, item, items=ITEMS)
+    config = CONFIG.model_copy(update={"epochs": 1})
+    for previous, anew in ((None, False), (learned, False), (learned, True)):
+        finetune(grown, previous=previous, config=config, seed=1, threads=1, anew=anew)
+    targets = choose(grown, unlearned(grown, learned.trained_upto, None), config.replay)
+    whole = config.rate
+    assert steps == [whole, pytest.approx(whole * targets.share_new**0.5), whole]
+    assert 0.1 < targets.share_new**0.5 < 0.5
 
 
 def test_the_temperature_is_learned_unless_it_is_fixed(learned: ModelState) -> None:
