@@ -22,6 +22,11 @@ from model.propagation import csr
 FACTORS = 128
 LAYERS = 2
 _BATCH = 4096
+"""Pairs a step,"""
+_STEPS = 32
+"""and more where an epoch would have more steps than these, for each costs the whole graph,"""
+_MOST = 8
+"""at most so many times as many."""
 _PENALTY = 1e-4
 """Of the squared length of what a step touches, a row."""
 
@@ -52,10 +57,11 @@ class LightGCN:
 
     def _train(self, table: Tensor, graph: Tensor, user: Ints, item: Ints, known: Ints) -> None:
         optimiser = torch.optim.Adam([table], lr=self._rate)
+        batch = min(max(_BATCH, -(-len(user) // _STEPS)), _MOST * _BATCH)
         for _ in range(self._epochs):
             order = self._rng.permutation(len(user))
-            for start in range(0, len(order), _BATCH):
-                rows = order[start : start + _BATCH]
+            for start in range(0, len(order), batch):
+                rows = order[start : start + batch]
                 other = self._rng.choice(known, len(rows))
                 optimiser.zero_grad(set_to_none=True)
                 picked = torch.from_numpy(np.stack([user[rows], item[rows], other]))
