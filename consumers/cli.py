@@ -3,16 +3,44 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from consumers import doctor, enriching, feed, programs
-from consumers.errors import SettingsError
+from consumers.flags import (
+    Anew,
+    BaseShare,
+    Batch,
+    Collection,
+    Columns,
+    Embedder,
+    Events,
+    Every,
+    Format,
+    GrpcPort,
+    History,
+    Html,
+    Interval,
+    Json,
+    Kafka,
+    Limit,
+    Methods,
+    Model,
+    Qdrant,
+    Quiet,
+    Seed,
+    Seeds,
+    Served,
+    Slices,
+    State,
+    Static,
+    Strict,
+    Topic,
+    settings_of,
+)
 from consumers.inputs import Inputs, parse_columns
 from consumers.lifecycle import guarded
-from consumers.settings import Settings
 from stream.events import json_schema
 
 app = typer.Typer(
@@ -27,63 +55,6 @@ app = typer.Typer(
 )
 local = typer.Typer(help="A real Kafka and a real Qdrant on this machine, for a person to try.")
 app.add_typer(local, name="local")
-
-State = Annotated[Path | None, typer.Option(help="Folder of snapshots, versions and manifest.")]
-Kafka = Annotated[str | None, typer.Option(help="Bootstrap servers, host:port[,host:port].")]
-Topic = Annotated[str | None, typer.Option(help="Topic of events.")]
-Qdrant = Annotated[str | None, typer.Option(help="Qdrant URL; without it the embedded engine.")]
-GrpcPort = Annotated[int | None, typer.Option(help="Qdrant's gRPC port.")]
-Events = Annotated[Path | None, typer.Option(help="File or folder to read events from.")]
-Format = Annotated[str, typer.Option(help="Format of --events; `goat replay --help` lists them.")]
-Columns = Annotated[
-    str | None,
-    typer.Option(help="For --format table: user=…,item=…,time=…[,event=…,value=…,text=…]."),
-]
-History = Annotated[Path | None, typer.Option(help="File to learn from before scoring begins.")]
-Limit = Annotated[int | None, typer.Option(help="Stop after this many messages.", min=1)]
-Every = Annotated[int | None, typer.Option(help="Fine-tune each N messages.", min=1)]
-Anew = Annotated[int | None, typer.Option(help="Learn all anew each N fine-tunes.", min=1)]
-Interval = Annotated[float | None, typer.Option(help="Fine-tune each N seconds, when live.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write the figures here as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of everything random.", min=0)]
-Collection = Annotated[str | None, typer.Option(help="Prefix of the collections' names.")]
-Embedder = Annotated[
-    str | None, typer.Option(help="Text vectors: given, minilm, sentence, endpoint.")
-]
-Model = Annotated[str | None, typer.Option(help='Hyper-parameters as JSON: {"dim": 32}.')]
-Batch = Annotated[int | None, typer.Option(help="Messages applied at a time.", min=1)]
-
-Methods = Annotated[
-    str | None,
-    typer.Option(
-        help="goat,popularity,itemknn,ease,ials,bpr,lightgcn, or some of them; -static behind a"
-        " name learns once. All by default."
-    ),
-]
-Served = Annotated[
-    bool, typer.Option("--served", help="Ours alone, through the whole pipeline, as it is served.")
-]
-Static = Annotated[bool, typer.Option("--static", help="A split of train, valid and test.")]
-BaseShare = Annotated[
-    float | None, typer.Option(help="Part of the events learned first.", min=0.0, max=0.99)
-]
-Strict = Annotated[
-    Literal["instant", "day"],
-    typer.Option(help="What of the user's events the strict figures hold back."),
-]
-Slices = Annotated[int, typer.Option(help="With --base-share: rounds after it.", min=1)]
-Seeds = Annotated[int, typer.Option(help="Runs of each method that a seed matters to.", min=1)]
-Html = Annotated[Path | None, typer.Option(help="Write a report here.")]
-
-
-def _settings(**flags: object) -> Settings:
-    """Flags over the environment over defaults."""
-    try:
-        return Settings.model_validate({k: v for k, v in flags.items() if v is not None})
-    except ValidationError as error:
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(said) from None
 
 
 def _end(code: int) -> None:
@@ -120,7 +91,7 @@ def run(
     """
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
             qdrant_grpc_port=qdrant_grpc_port, finetune_every=finetune_every,
             finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
@@ -165,7 +136,7 @@ def evaluate(
     """
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, finetune_every=finetune_every, retrain_every=retrain_every,
             embedder=embedder, batch=batch, seed=seed, model=model,
         )  # fmt: skip
@@ -204,7 +175,7 @@ def ingest(
     """The fast path alone: Kafka to graph to refreshed vectors, model versions as they appear."""
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
             qdrant_grpc_port=qdrant_grpc_port, embedder=embedder, batch=batch,
         )  # fmt: skip
@@ -231,7 +202,7 @@ def finetune(
     """
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
             seed=seed, model=model,
         )  # fmt: skip
@@ -254,7 +225,7 @@ def enrich(
     """Have a language model describe users' preferences from their past, within a budget."""
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, embedder=embedder, chat_url=chat_url, chat_model=chat_model,
             enrich_per_hour=enrich_per_hour,
         )  # fmt: skip
@@ -273,7 +244,7 @@ def publish(
     """Publish the newest model version over the newest graph snapshot into fresh collections."""
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
         )
         return programs.publish(settings)
@@ -292,7 +263,7 @@ def rollback(
     """Point readers at an earlier version that is still kept."""
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
         )
         return programs.rollback(settings, version)
@@ -314,7 +285,7 @@ def replay(
     """Send the events of files to a Kafka topic at a chosen speed."""
 
     def program() -> int:
-        settings = _settings(kafka=kafka, topic=topic)
+        settings = settings_of(kafka=kafka, topic=topic)
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
         return feed.send(settings, inputs, to=None, rate=rate)
 
@@ -333,7 +304,7 @@ def simulate(
     """Write the events of a simulated ad platform to a file, the terminal or a Kafka topic."""
 
     def program() -> int:
-        settings = _settings(kafka=kafka, topic=topic, seed=seed)
+        settings = settings_of(kafka=kafka, topic=topic, seed=seed)
         inputs = Inputs(None, "simulator", {}, None, limit)
         return feed.send(settings, inputs, to=to, rate=rate)
 
@@ -362,7 +333,7 @@ def check(
     """Read the settings, reach the servers, open the state; say what is wrong."""
 
     def program() -> int:
-        settings = _settings(
+        settings = settings_of(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port
         )
         findings = doctor.check(settings)
