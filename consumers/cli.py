@@ -1,13 +1,11 @@
 """The command line: `goat` and its verbs. Reads flags and settings, then hands over."""
 
-import json
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from consumers import doctor, enriching, feed, programs
+from consumers import enriching, programs, watching
+from consumers.cli_tools import tools
 from consumers.flags import (
     Anew,
     BaseShare,
@@ -37,11 +35,11 @@ from consumers.flags import (
     Static,
     Strict,
     Topic,
+    end,
     settings_of,
 )
 from consumers.inputs import Inputs, parse_columns
 from consumers.lifecycle import guarded
-from stream.events import json_schema
 
 app = typer.Typer(
     name="goat",
@@ -53,12 +51,7 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused with a reason, 2 wrong command line, "
     "3 a server cannot be had, 70 a fault of ours, 130 stopped by a second interrupt.",
 )
-local = typer.Typer(help="A real Kafka and a real Qdrant on this machine, for a person to try.")
-app.add_typer(local, name="local")
-
-
-def _end(code: int) -> None:
-    raise typer.Exit(code)
+app.add_typer(tools)
 
 
 @app.command()
@@ -100,7 +93,7 @@ def run(
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
         return programs.run(settings, inputs, json_file=json_file, quiet=quiet)
 
-    _end(guarded(program))
+    end(guarded(program))
 
 
 @app.command()
@@ -155,7 +148,7 @@ def evaluate(
             settings, inputs, protocol, json_file=json_file, html_file=html, quiet=quiet
         )
 
-    _end(guarded(program))
+    end(guarded(program))
 
 
 @app.command()
@@ -181,7 +174,7 @@ def ingest(
         )  # fmt: skip
         return programs.ingest(settings, limit=limit, json_file=json_file, quiet=quiet)
 
-    _end(guarded(program))
+    end(guarded(program))
 
 
 @app.command()
@@ -208,7 +201,7 @@ def finetune(
         )  # fmt: skip
         return programs.finetune(settings, once=once, anew=anew)
 
-    _end(guarded(program))
+    end(guarded(program))
 
 
 @app.command()
@@ -231,7 +224,40 @@ def enrich(
         )  # fmt: skip
         return enriching.enrich(settings, users=users, json_file=json_file, quiet=quiet)
 
-    _end(guarded(program))
+    end(guarded(program))
+
+
+@app.command()
+def watch(
+    state: State = None,
+    kafka: Kafka = None,
+    drift_policy: Annotated[
+        str | None, typer.Option(help="After an alert: note, finetune, retrain, freeze.")
+    ] = None,
+    drift_detector: Annotated[
+        str | None, typer.Option(help="adwin, page-hinkley or kswin.")
+    ] = None,
+    drift_window: Annotated[int | None, typer.Option(help="Events of a window.", min=2)] = None,
+    seed: Seed = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once and leave.")] = False,
+    mute: Annotated[str | None, typer.Option(help="Say nothing of this watch until…")] = None,
+    until: Annotated[str | None, typer.Option(help="…this time (RFC 3339).")] = None,
+    json_file: Json = None,
+    quiet: Quiet = False,
+) -> None:
+    """Watch the aligned distributions for drift: read snapshots and versions, send alerts."""
+
+    def program() -> int:
+        settings = settings_of(
+            state=state, kafka=kafka, drift_policy=drift_policy, drift_detector=drift_detector,
+            drift_window=drift_window, seed=seed,
+        )  # fmt: skip
+        if mute is not None or until is not None:
+            watching.mute(settings, mute or "", until or "")
+            return 0
+        return watching.watch(settings, once=once, json_file=json_file, quiet=quiet)
+
+    end(guarded(program))
 
 
 @app.command()
@@ -249,7 +275,7 @@ def publish(
         )
         return programs.publish(settings)
 
-    _end(guarded(program))
+    end(guarded(program))
 
 
 @app.command()
@@ -268,102 +294,7 @@ def rollback(
         )
         return programs.rollback(settings, version)
 
-    _end(guarded(program))
-
-
-@app.command(epilog=feed.formats_help())
-def replay(
-    events: Annotated[Path, typer.Option(help="File or folder to read events from.")],
-    format: Format = "jsonl",
-    columns: Columns = None,
-    history: History = None,
-    limit: Limit = None,
-    kafka: Kafka = None,
-    topic: Topic = None,
-    rate: Annotated[float | None, typer.Option(help="Messages a second; without it: all.")] = None,
-) -> None:
-    """Send the events of files to a Kafka topic at a chosen speed."""
-
-    def program() -> int:
-        settings = settings_of(kafka=kafka, topic=topic)
-        inputs = Inputs(events, format, parse_columns(columns), history, limit)
-        return feed.send(settings, inputs, to=None, rate=rate)
-
-    _end(guarded(program))
-
-
-@app.command()
-def simulate(
-    limit: Annotated[int, typer.Option(help="How many messages.", min=1)] = 60_000,
-    seed: Seed = None,
-    to: Annotated[Path | None, typer.Option(help="Write here (JSONL); '-' is stdout.")] = None,
-    kafka: Kafka = None,
-    topic: Topic = None,
-    rate: Annotated[float | None, typer.Option(help="Messages a second; without it: all.")] = None,
-) -> None:
-    """Write the events of a simulated ad platform to a file, the terminal or a Kafka topic."""
-
-    def program() -> int:
-        settings = settings_of(kafka=kafka, topic=topic, seed=seed)
-        inputs = Inputs(None, "simulator", {}, None, limit)
-        return feed.send(settings, inputs, to=to, rate=rate)
-
-    _end(guarded(program))
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of the events."""
-
-    def program() -> int:
-        _print(json_schema())
-        return 0
-
-    _end(guarded(program))
-
-
-@app.command()
-def check(
-    state: State = None,
-    kafka: Kafka = None,
-    topic: Topic = None,
-    qdrant: Qdrant = None,
-    qdrant_grpc_port: GrpcPort = None,
-) -> None:
-    """Read the settings, reach the servers, open the state; say what is wrong."""
-
-    def program() -> int:
-        settings = settings_of(
-            state=state, kafka=kafka, topic=topic, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port
-        )
-        findings = doctor.check(settings)
-        _print(findings)
-        return 0 if all(f["ok"] for f in findings.values()) else 1
-
-    _end(guarded(program))
-
-
-@local.command("up")
-def local_up() -> None:
-    """Fetch (once) and start Kafka and Qdrant on free loopback ports; they stay until `down`."""
-    _end(guarded(lambda: _print(doctor.local_up())))
-
-
-@local.command("down")
-def local_down() -> None:
-    """Stop what `up` started."""
-    _end(guarded(lambda: _print(doctor.local_down())))
-
-
-@local.command("status")
-def local_status() -> None:
-    """Say what runs and where."""
-    _end(guarded(lambda: _print(doctor.local_status())))
-
-
-def _print(value: Any) -> int:
-    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
-    return 0
+    end(guarded(program))
 
 
 def main() -> None:

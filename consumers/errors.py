@@ -11,6 +11,7 @@ ConsumerError
 ├── FineTuneFailed     a fine-tune that was waited for ended with an error
 ├── VersionMissing     a model version that was named is not there
 ├── ProfilesCorrupt    the file of profiles has been altered
+├── DriftStateCorrupt  what the drift monitor remembers has been altered
 └── LanguageError      a language model did not give what it was asked for
     ├── EndpointFailed  its endpoint refused, or gave no usable answer in all attempts
     └── AnswerInvalid   its answer is not of the schema
@@ -55,6 +56,10 @@ class FineTuneFailed(ConsumerError):
 
 class VersionMissing(ConsumerError):
     """A model version that was named is not there."""
+
+
+class DriftStateCorrupt(ConsumerError):
+    """What the drift monitor remembers has been altered, or is of other windows."""
 
 
 class ProfilesCorrupt(ConsumerError):

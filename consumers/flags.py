@@ -65,3 +65,8 @@ def settings_of(**flags: object) -> Settings:
     except ValidationError as error:
         said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise SettingsError(said) from None
+
+
+def end(code: int) -> None:
+    """Leave with this exit code."""
+    raise typer.Exit(code)

@@ -13,6 +13,7 @@ from consumers.errors import FineTuneFailed
 from consumers.lifecycle import Stop
 from consumers.pipeline import Pipeline
 from consumers.progress import Figures
+from consumers.retraining import Requests
 from consumers.scheduler import Scheduler
 from consumers.versions import Version, Versions
 from stream.batch import RecordBatch
@@ -44,6 +45,10 @@ class Ingestor:
         Seconds between two snapshots.
     on_step : callable
         Called after every step, for the progress display.
+    wanted : Requests, optional
+        Live: requests to fine-tune now.
+    frozen : callable
+        Live: why no new version is to be served, or None.
     """
 
     pipeline: Pipeline
@@ -57,6 +62,8 @@ class Ingestor:
     batch: int = 2_000
     snapshot_every_s: float = 10.0
     on_step: Callable[[], None] = lambda: None
+    wanted: Requests | None = None
+    frozen: Callable[[], str | None] = lambda: None
     doing: str = "starting"
     errors: list[str] = field(default_factory=list[str])
     _taken: int = 0
@@ -184,9 +191,14 @@ class Ingestor:
         if self.replay or self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = self._now_s()
+        if self.scheduler is not None and self.wanted is not None:
+            self.scheduler.request_if(self.wanted)
         newest = self.versions.newest()
         if newest is not None and newest.number > self.pipeline.live.version:
-            self._begin_adopting(newest)
+            if (why := self.frozen()) is None:
+                self._begin_adopting(newest)
+            else:
+                self.doing = f"frozen: {why}"
 
     def _begin_adopting(self, version: Version) -> None:
         self.doing = f"publishing version {version.number}"

@@ -15,6 +15,7 @@ code meaning
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from consumers.errors import ConsumerError, ServerUnavailable
 from model.errors import ModelError
 from stream.errors import StreamError
 
+_NAP_S = 0.2
 FAILED, UNAVAILABLE, FAULT, INTERRUPTED = 1, 3, 70, 130
 
 
@@ -40,6 +42,12 @@ class Stop:
     def request(self) -> None:
         """Ask for an orderly end."""
         self.requested = True
+
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until the end is asked for."""
+        until_s = time.monotonic() + seconds
+        while not self.requested and (left_s := until_s - time.monotonic()) > 0:
+            time.sleep(min(left_s, _NAP_S))
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: ask first, leave at once on the second interrupt."""

@@ -14,7 +14,7 @@ from consumers.ingestor import Ingestor
 from consumers.inputs import Inputs
 from consumers.lifecycle import Stop
 from consumers.progress import Progress
-from consumers.retraining import Requests
+from consumers.retraining import FROZEN, WANTED, Requests, frozen
 from consumers.scheduler import Scheduler
 from consumers.settings import Settings
 from consumers.versions import Versions
@@ -61,6 +61,8 @@ def _whole(
             limit=inputs.limit,
             batch=settings.batch,
             snapshot_every_s=settings.snapshot_every_s,
+            wanted=Requests(settings.state / WANTED),
+            frozen=lambda: frozen(settings.state),
         )
         return _loop(ingestor, settings, json_file=json_file, quiet=quiet)
 
@@ -80,6 +82,7 @@ def ingest(
             limit=limit,
             batch=settings.batch,
             snapshot_every_s=settings.snapshot_every_s,
+            frozen=lambda: frozen(settings.state),
         )
         return _loop(ingestor, settings, json_file=json_file, quiet=quiet)
 
@@ -121,6 +124,7 @@ def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
     with Stop().listening() as stop:
         scheduler.start()
         while not stop.requested:
+            scheduler.request_if(Requests(settings.state / WANTED))
             try:
                 outcome = scheduler.wait(0.5)
             except TimeoutError:
@@ -133,6 +137,8 @@ def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
 
 def publish(settings: Settings) -> int:
     """Fill fresh collections with the newest version over the newest snapshot, and flip."""
+    if why := frozen(settings.state):
+        raise SettingsError(f"publishing is frozen: {why}. Remove {settings.state / FROZEN}")
     newest = Versions(settings.models_dir).newest()
     if newest is None:
         raise SettingsError(f"{settings.models_dir}: no model version; run `goat finetune` first")

@@ -15,6 +15,11 @@ from pathlib import Path
 from consumers.errors import SettingsError
 from stream.segments import replace_file, sync_folder
 
+WANTED = "finetune"
+"""Folder, in the state, of requests to fine-tune now."""
+FROZEN = "frozen.json"
+"""File, in the state, for as long as no new version is to be served."""
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,63}")
 
 
@@ -81,6 +86,12 @@ def _reason(path: Path) -> str:
         return str(json.loads(path.read_bytes())["reason"])
     except (ValueError, KeyError, TypeError):
         return "reason not readable"
+
+
+def frozen(state: Path) -> str | None:
+    """Why no new version is to be served; None where any may be."""
+    path = state / FROZEN
+    return _reason(path) if path.exists() else None
 
 
 def answered(metas: Sequence[Mapping[str, object]]) -> set[str]:

@@ -27,6 +27,8 @@ from apscheduler.executors.pool import ProcessPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
+from consumers.retraining import Requests
+
 _JOB = "finetune"
 _NEVER_S = 10 * 365 * 86_400
 _PR_SET_PDEATHSIG = 1
@@ -112,6 +114,12 @@ class Scheduler:
                 self._again = True
                 return
         self._scheduler.modify_job(_JOB, next_run_time=datetime.now(UTC))
+
+    def request_if(self, wanted: Requests) -> None:
+        """Run now where somebody has asked for it; what was asked for is forgotten."""
+        if waiting := wanted.waiting():
+            self.request()
+            wanted.remove([one.name for one in waiting])
 
     def finished(self) -> Outcome | None:
         """The oldest outcome not yet taken, without waiting."""

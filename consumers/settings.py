@@ -82,6 +82,24 @@ class Settings(BaseSettings):
         default="{}", description="Hyper-parameters that differ from the defaults, as JSON"
     )
 
+    # Drift.
+    alert_topic: str = Field(default="goat.alerts", description="Topic of drift alerts")
+    drift_webhook: SecretStr | None = Field(default=None, description="Alerts are posted here too")
+    drift_policy: Literal["note", "finetune", "retrain", "freeze"] = Field(
+        default="note", description="What follows from an alert beside its being sent"
+    )
+    drift_detector: Literal["adwin", "page-hinkley", "kswin"] = "adwin"
+    drift_chance: float = Field(
+        default=0.01, gt=0, lt=1, description="Of a false alarm, all series together"
+    )
+    drift_window: int = Field(default=500, ge=2, description="Events of a window")
+    drift_reference: int = Field(default=20, ge=1, description="Windows held against")
+    drift_null: int = Field(default=20, ge=8, description="Windows that the null is learned from")
+    drift_segments: int = Field(default=12, ge=0, le=1_000, description="Of each watch, at most")
+    drift_cooldown_s: float = Field(
+        default=3_600.0, ge=0, description="Event time between two alerts of a watch"
+    )
+
     # The stream's rules.
     lateness_s: float = Field(
         default=86_400.0, ge=0, description="Accepted behind the watermark, seconds"

@@ -33,7 +33,7 @@ from stream.errors import SinkError, SourceError
 from stream.file_source import FileSource
 from stream.formats import open_format
 from stream.graph import Graph
-from stream.kafka_sink import KafkaDeadLetters
+from stream.kafka_sink import KafkaDeadLetters, KafkaSink
 from stream.kafka_source import KafkaConfig, KafkaSource
 from stream.kafka_topics import KafkaCluster, ensure_topic
 from stream.ordering import Orderer, OrderingConfig
@@ -141,6 +141,14 @@ def open_dead_letters(settings: Settings, *, kafka: bool) -> DeadLetterSink:
     with _reaching():
         ensure_topic(target, settings.dead_letter_topic, Deadline.after(CONNECT_TIMEOUT_S))
         return KafkaDeadLetters(target, settings.dead_letter_topic)
+
+
+def open_alert_topic(settings: Settings) -> KafkaSink:
+    """The topic of drift alerts, made where it is not there."""
+    target = cluster(settings)
+    with _reaching():
+        ensure_topic(target, settings.alert_topic, Deadline.after(CONNECT_TIMEOUT_S))
+        return KafkaSink(target, settings.alert_topic)
 
 
 @contextmanager

@@ -26,9 +26,24 @@ def contexts(
     time_us : int64[n, L]
         0 where the user had no more events.
     """
+    return before(data, starts[row], row, length)
+
+
+def before(
+    data: Interactions, start: NDArray[np.int64], row: NDArray[np.int64], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Likewise, of users whose first events these are, before places that need hold no event.
+
+    Parameters
+    ----------
+    start, row : int64[n]
+        Index of the user's first event, and of the place, at most that after its last one.
+    """
     at = row[:, None] - np.arange(1, length + 1)[None, :]
-    inside = at >= starts[row][:, None]
+    inside = at >= start[:, None]
     at = np.where(inside, at, 0)
+    if not len(data):
+        return np.full(at.shape, -1, np.int32), np.zeros(at.shape, np.int64)
     return np.where(inside, data.item[at], np.int32(-1)), np.where(inside, data.time_us[at], 0)
 
 
