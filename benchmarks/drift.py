@@ -22,6 +22,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
@@ -97,8 +98,9 @@ def ours(kind: str, streams: int, detector: DetectorKind) -> dict[str, Any]:
 
 def evidently(streams: int) -> dict[str, float]:
     """Share of quiet streams on which Evidently alarms, by method."""
-    import pandas as pd
-    from evidently.legacy.metrics.data_drift import embedding_drift_methods as methods
+    # Not installed with the rest (extra `bench`).
+    pandas: Any = import_module("pandas")
+    methods: Any = import_module("evidently.legacy.metrics.data_drift.embedding_drift_methods")
 
     # What its metric of embeddings calls; the report around it would draw a picture each time.
     makers: dict[str, Callable[[], Any]] = {
@@ -114,8 +116,8 @@ def evidently(streams: int) -> dict[str, float]:
         for name, make in makers.items():
             method = make()
             for window in EVIDENTLY_WINDOWS:
-                live = pd.DataFrame(rows[window * SIZE : (window + 1) * SIZE])
-                _, detected, _ = method(live, pd.DataFrame(rows[:SIZE].copy()))
+                live = pandas.DataFrame(rows[window * SIZE : (window + 1) * SIZE])
+                _, detected, _ = method(live, pandas.DataFrame(rows[:SIZE].copy()))
                 if detected:
                     alarmed[name] += 1
                     break
