@@ -180,9 +180,13 @@ class Distance:
         return Distance(self.square.transposed())
 
     def dense(self) -> Tensor:
-        # Below the floor the clamp has gradient 0, where that of the root is infinite.
-        floor = torch.finfo(self.sample.dtype).tiny
-        return self.square.dense().clamp_min(floor).sqrt()
+        # Of points that coincide rounding is left, of either sign, and its root is not small. What
+        # is set to the floor has gradient 0, where that of the root is infinite.
+        square, limits = self.square, torch.finfo(self.sample.dtype)
+        rounding = 4.0 * square.left.shape[1] ** 0.5 * limits.eps
+        size = (square.row[:, None] + square.column[None, :]).detach()
+        values = square.dense()
+        return torch.where(values > rounding * size, values, limits.tiny).sqrt()
 
     def exponent(
         self, left: Tensor, right: Tensor, epsilon: float, out: Tensor | None = None

@@ -140,3 +140,17 @@ def test_the_exact_plan_is_the_assignment() -> None:
     np.testing.assert_array_equal(exact(problem).argmax(1).numpy(), columns)
     with pytest.raises(TransportFailed, match="balanced"):
         exact(pose(problem.cost, relaxation=(1.0, 1.0)))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [3, 64, 800])
+def test_points_that_coincide_are_at_no_distance_and_pull_at_nothing(
+    kind: torch.dtype, k: int
+) -> None:
+    x = torch.randn(40, k, dtype=kind, requires_grad=True)
+    twice = l2(x, x).dense()
+    assert float(twice.detach().diagonal().max()) < 1e-15
+    (slope,) = torch.autograd.grad(twice.diagonal().sum(), x)
+    assert float(slope.abs().max()) == 0.0
+    away = l2(x, x.detach() + 1.0).dense().diagonal()
+    torch.testing.assert_close(away, torch.full((40,), k**0.5, dtype=kind), rtol=1e-3, atol=0)
