@@ -130,7 +130,7 @@ class Monitor:
         """What each series says now."""
         out: dict[Key, Answer] = {}
         for key, one in self.watched.items():
-            if not one.series.enough or not one.series.standardised().size:
+            if not one.series.enough or not one.series.begun:
                 out[key] = "not enough data"
             else:
                 out[key] = "drift" if one.told >= 0 else "quiet"
@@ -179,10 +179,9 @@ class Monitor:
         """Measure the windows not yet measured; whether the series can be."""
         cut, watch = self.config.cut, key[0]
         if not one.series.measured(cut.begun - 1):
-            known = part.where(np.arange(len(part)) < bounds[cut.begun])
+            known = part.where(slice(int(bounds[cut.begun])))
             texts = self._kept_texts(scene, key, known)
-            first = known.where(np.arange(len(known)) < bounds[cut.reference])
-            one.fitted = scene.fit(watch, first, texts)
+            one.fitted = scene.fit(watch, known.where(slice(int(bounds[cut.reference]))), texts)
             if watch is Watch.ALIGNMENT and one.fitted is None:
                 return False
             rows = scene.vectors(watch, known, texts, one.fitted)
@@ -193,7 +192,7 @@ class Monitor:
                 return False  # the edges of too many windows have left the graph
         for window in range(cut.begun, len(bounds) - 1):
             if not one.series.measured(window):
-                live = part.where(_between(len(part), int(bounds[window]), int(bounds[window + 1])))
+                live = part.where(slice(int(bounds[window]), int(bounds[window + 1])))
                 one.series.add(scene.vectors(watch, live, {}, one.fitted))
         return True
 
@@ -209,7 +208,7 @@ class Monitor:
 
     def _found(self) -> list[tuple[Key, Change]]:
         """Changes not told before, that stand beside all the series watched."""
-        active = {key: one for key, one in self.watched.items() if one.series.standardised().size}
+        active = {key: one for key, one in self.watched.items() if one.series.begun}
         best: dict[Key, Change] = {}
         for key, one in active.items():
             chance = self.config.chance / len(active)
@@ -249,8 +248,7 @@ class Monitor:
         key, change = found[0]
         part, bounds = parts[key]
         at, until = int(bounds[change.since]), int(bounds[change.found + 1])
-        before = part.where(_between(len(part), int(bounds[0]), at))
-        after = part.where(_between(len(part), at, len(part)))
+        before, after = part.where(slice(at)), part.where(slice(at, None))
         return Alert(
             name=f"{watch.name.lower()}-{int(part.edge[at])}",
             watch=watch,
@@ -302,8 +300,7 @@ class Monitor:
 
 def recall(scene: Scene, part: Population) -> float | None:
     """Recall@20 of the scene's version on the last events of a part; None without any."""
-    last = np.flatnonzero(part.answered)[-ASKED:]
-    asked = part.where(np.isin(np.arange(len(part)), last))
+    asked = part.where(np.flatnonzero(part.answered)[-ASKED:])
     if not len(asked):
         return None
     nothing = (np.zeros(len(asked) + 1, np.int64), np.zeros(0, np.int64))
@@ -320,8 +317,3 @@ def _moved(segment: str, change: Change) -> Moved:
         before=change.before,
         chance=change.chance,
     )
-
-
-def _between(n: int, start: int, stop: int) -> NDArray[np.bool_]:
-    at = np.arange(n)
-    return (at >= start) & (at < stop)

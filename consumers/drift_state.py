@@ -6,7 +6,6 @@ nulls and detectors are not in it: they follow from the graph's edges, the model
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,8 +166,9 @@ class DriftState:
             if alert.name not in known:
                 silent = alert.watch in muted
                 to = [] if silent else list(places)
-                told = json.loads(json.dumps(alert.to_json()))
-                self.posted.append(Posted(alert=told, waiting=to, posted_us=now_us, muted=silent))
+                self.posted.append(
+                    Posted(alert=alert.to_json(), waiting=to, posted_us=now_us, muted=silent)
+                )
 
     def _texts(self, digest: str) -> dict[int, Any]:
         path = self.root / f"texts-{digest[:16]}.safetensors"

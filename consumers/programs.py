@@ -121,10 +121,11 @@ def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
     scheduler = Scheduler(
         finetuner.finetune_job, arguments, interval_s=settings.finetune_interval_s or 120.0
     )
+    wanted = Requests(settings.state / WANTED)
     with Stop().listening() as stop:
         scheduler.start()
         while not stop.requested:
-            scheduler.request_if(Requests(settings.state / WANTED))
+            scheduler.request_if(wanted)
             try:
                 outcome = scheduler.wait(0.5)
             except TimeoutError:

@@ -5,6 +5,7 @@ items that are new. Its rows are in order of arrival, each an edge; its vectors 
 version, whatever the version was when the edge came.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +28,8 @@ NEW_USERS, NEW_ITEMS = "users:new", "items:new"
 FEW = 5
 """Events up to which a user or an item is new."""
 BINS = 20
+LABELS = 200
+"""Categories and campaigns among which the largest segments are looked for: those of most items."""
 
 Ints = NDArray[np.int64]
 Rows = NDArray[np.float32]
@@ -77,8 +80,8 @@ class Population:
     def __len__(self) -> int:
         return len(self.edge)
 
-    def where(self, keep: NDArray[np.bool_]) -> "Population":
-        """Only these."""
+    def where(self, keep: NDArray[np.bool_] | Ints | slice) -> "Population":
+        """Only these: a mask, their places in order, or a stretch, which is not copied."""
         return Population(*(getattr(self, name)[keep] for name in self.__slots__))
 
 
@@ -170,16 +173,17 @@ class Scene:
 
     @cached_property
     def _labels(self) -> dict[str, NDArray[np.bool_]]:
-        """Items of each category and campaign, bool[I]."""
-        found: dict[str, NDArray[np.bool_]] = {}
+        """Items of each category and campaign, bool[I], of the `LABELS` that have most items."""
+        numbers: dict[str, list[int]] = defaultdict(list)
         for number, record in self.snapshot.catalog.items.items():
-            labels = [f"category:{name}" for name in record.categories]
+            for name in record.categories:
+                numbers[f"category:{name}"].append(number)
             if record.campaign_id:
-                labels.append(f"campaign:{record.campaign_id}")
-            for label in labels:
-                if label not in found:
-                    found[label] = np.zeros(self.snapshot.view.n_items, np.bool_)
-                found[label][number] = True
+                numbers[f"campaign:{record.campaign_id}"].append(number)
+        largest = sorted(numbers, key=lambda label: -len(numbers[label]))[:LABELS]
+        found = {label: np.zeros(self.snapshot.view.n_items, np.bool_) for label in largest}
+        for label, items in found.items():
+            items[numbers[label]] = True
         return found
 
     def fit(self, watch: Watch, part: Population, texts: Texts) -> Fitted:
@@ -189,7 +193,7 @@ class Scene:
         an item. What is observed is held against the share of answers at scores alike.
         """
         if watch is Watch.ALIGNMENT:
-            one = part.where(_unique(part.item))
+            one = part.where(np.unique(part.item, return_index=True)[1])
             return fit_map(self._texts_of(one, texts), self._unit[one.item])
         if watch is Watch.CALIBRATION:
             return Bins.of(self._scores(part), part.answered)
@@ -251,13 +255,6 @@ def _population(data: Interactions) -> Population:
         new_user=_first(owner),
         new_item=_first(item),
     )
-
-
-def _unique(key: Ints) -> NDArray[np.bool_]:
-    """Whether each is the first of its key, bool[n]."""
-    out = np.zeros(len(key), np.bool_)
-    out[np.unique(key, return_index=True)[1]] = True
-    return out
 
 
 def _first(key: Ints) -> NDArray[np.bool_]:

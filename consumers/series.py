@@ -99,6 +99,11 @@ class Series:
         """Whether there is anything to judge."""
         return len(self.ends) > self.cut.begun
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has a reference and a null."""
+        return self._null is not None
+
     def cut_off(self, edges: NDArray[np.int64]) -> NDArray[np.int64]:
         """Make windows of new rows, whose edges these are, ascending; the windows' bounds.
 
@@ -115,7 +120,7 @@ class Series:
 
     def measured(self, window: int) -> bool:
         """Whether a window's distance, or all that it needs, is known already."""
-        return self._null is not None and window < self.cut.begun + len(self._z)
+        return self.begun and window < self.cut.begun + len(self._z)
 
     def begin(self, rows: Rows, bounds: NDArray[np.int64], rng: np.random.Generator) -> None:
         """Learn reference and null from the rows of the first windows, float32[n, d]."""
@@ -152,26 +157,25 @@ class Series:
         if null is None or not self._z:
             return []
         fresh = null.innovations(z)
+        # Window of the first innovation: the null's windows are those next before the judged.
+        first = self.cut.begun - len(null.windows) + 1
         found: list[Change] = []
         for column in range(len(NAMES)):
             before = 0
             for index in alarms(kind, fresh[:, column], chance / len(NAMES)):
                 at = before + split(fresh[before : index + 1, column])
-                if self.cut.reference + index + 1 >= self.judged:
-                    found.append(self._change(null, column, before, at, index))
+                if first + index >= self.judged:
+                    late = float(z[at + 1 : index + 2, column].mean())
+                    centre, wide = float(null.centre[column]), float(null.deviation[column])
+                    one = Change(
+                        statistic=NAMES[column],
+                        found=first + index,
+                        since=first + at,
+                        deviations=late - float(z[before : at + 1, column].mean()),
+                        distance=float(np.exp((centre + late * wide) / 2.0)),
+                        before=float(np.exp(centre / 2.0)),
+                        chance=difference(fresh[before : index + 1, column], at - before),
+                    )
+                    found.append(one)
                 before = at
         return found
-
-    def _change(self, null: Null, column: int, before: int, at: int, index: int) -> Change:
-        z, fresh = self.standardised()[:, column], null.innovations(self.standardised())[:, column]
-        late = float(z[at + 1 : index + 2].mean())
-        centre, wide = float(null.centre[column]), float(null.deviation[column])
-        return Change(
-            statistic=NAMES[column],
-            found=self.cut.reference + index + 1,
-            since=self.cut.reference + at + 1,
-            deviations=late - float(z[before : at + 1].mean()),
-            distance=float(np.exp((centre + late * wide) / 2.0)),
-            before=float(np.exp(centre / 2.0)),
-            chance=difference(fresh[before : index + 1], at - before),
-        )

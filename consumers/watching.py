@@ -32,14 +32,17 @@ from stream.clock import Clock, SystemClock
 from stream.errors import SinkError
 from stream.kafka_sink import KafkaSink
 from stream.segments import replace_file
+from stream.snapshot import SnapshotStore
 
 FOLDER = "drift"
 ALERTS = "alerts.jsonl"
 FILE, TOPIC, WEBHOOK = "file", "topic", "webhook"
 WEBHOOK_TIMEOUT_S = 10.0
 LOOK_EVERY_S = 1.0
+REST_US = 60_000_000
+"""Wall time after which a place that has not taken an alert is tried again,"""
 TRIED_US = 86_400_000_000
-"""Wall time for which a place that does not take an alert is tried again."""
+"""and for which."""
 
 
 class Watcher:
@@ -56,7 +59,9 @@ class Watcher:
         self.settings, self.clock, self._topic = settings, clock, topic
         self.state = DriftState(settings.state / FOLDER)
         self.monitor = self.state.load(config_of(settings))
+        self._snapshots = SnapshotStore(settings.graph_dir, clock)
         self._looked = (0, 0)
+        self._rests_until_us = 0
         self.errors: list[str] = []
 
     def look(self) -> list[Alert]:
@@ -65,17 +70,18 @@ class Watcher:
         version = versions.newest()
         if version is None:
             return []
-        snapshot = finetuner.newest_graph(self.settings.graph_dir, self.settings.window_us)
         alerts: list[Alert] = []
-        if (snapshot.info.number, version.number) != self._looked:
+        now = (self._snapshots.latest(), version.number)
+        if now != self._looked:
+            snapshot = finetuner.newest_graph(self.settings.graph_dir, self.settings.window_us)
             alerts = self.monitor.look(Scene(snapshot, version))  # 1
-            now_us, muted = self.clock.now_us(), self._muted()
-            self.state.post(alerts, self._places(), muted, now_us)
+            self.state.post(alerts, self._places(), self._muted(), self.clock.now_us())
             self.state.save(self.monitor)  # 2
-            self._looked = (snapshot.info.number, version.number)
+            self._looked = now
             for alert in alerts:
                 self._act(alert)  # 3
-        self._send()  # 4
+        if alerts or self.clock.now_us() >= self._rests_until_us:
+            self._send()  # 4
         return alerts
 
     def _places(self) -> list[str]:
@@ -105,16 +111,18 @@ class Watcher:
         Requests(root / WANTED).ask(alert.name, str(alert))
 
     def _send(self) -> None:
-        """Offer alerts to every place that has yet to take them, once each."""
-        waiting = [one for one in self.state.posted if one.waiting]
-        for one in waiting:
+        """Offer alerts to every place that has yet to take them, once each; rest if one failed."""
+        now_us, taken = self.clock.now_us(), False
+        for one in self.state.posted:
             for place in list(one.waiting):
                 failed = self._give(place, one.alert)
-                if failed is None or self.clock.now_us() - one.posted_us > TRIED_US:
-                    one.waiting.remove(place)
                 if failed is not None:
                     self.errors.append(f"{one.alert['name']}: {failed}")
-        if waiting:
+                    self._rests_until_us = now_us + REST_US
+                if failed is None or now_us - one.posted_us > TRIED_US:
+                    one.waiting.remove(place)
+                    taken = True
+        if taken:
             self.state.save(self.monitor)
 
     def _give(self, place: str, alert: Mapping[str, Any]) -> str | None:

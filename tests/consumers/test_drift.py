@@ -1,5 +1,6 @@
 """The monitor on graphs whose drift is planted: what it names, and what it remembers."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,16 +128,12 @@ def test_another_language_model_is_the_alignment_and_not_the_population(world: W
         turned = np.linalg.qr(np.random.default_rng(seed).standard_normal((TOLD, TOLD)))[0]
         for number in range(len(items)):
             text = items[number] @ basis @ turned
-            event = Item(
-                event_id=f"t{at}-{number}",
-                occurred_at="2026-01-01T00:00:00Z",  # type: ignore[arg-type]
-                item_id=world.graph.items.name(number),
-                vectors={TEXT: tuple(float(x) for x in text)},
-            )
+            said = {"event_id": f"t{at}-{number}", "occurred_at": "2026-01-01T00:00:00Z"}
+            said |= {"item_id": world.graph.items.name(number), "vectors": {TEXT: text.tolist()}}
             if at:
                 catalog.attach(number, TEXT, text.astype(np.float32))
             else:
-                catalog.announce(number, event)
+                catalog.announce(number, Item.model_validate_json(json.dumps(said)))
 
     world.events(3_000)
     version = world.version()

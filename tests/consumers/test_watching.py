@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 from consumers import retraining
 from consumers.cli import app
 from consumers.finetuner import REQUESTS
+from consumers.ingestor import Ingestor
+from consumers.lifecycle import Stop
 from consumers.retraining import WANTED, Requests
 from consumers.scheduler import Scheduler
 from consumers.settings import Settings
@@ -73,6 +77,8 @@ def test_an_alert_is_sent_once_whoever_restarts(world: World, hook: Recorded) ->
     names = {alert.name for alert in first.look()}
     assert any(name.startswith("clicked-") for name in names)
     assert first.errors == [f"{hook.asked[0]['name']}: webhook: it answered 503"]
+    first.look()
+    assert len(hook.asked) == len(names)  # it rests for a minute
     again = watcher(world.root, drift_webhook=url)
     assert again.look() == []
     assert again.look() == []
@@ -140,6 +146,23 @@ def test_a_request_is_run_once(tmp_path: Path) -> None:
     scheduler.request_if(requests)
     scheduler.request_if(requests)
     assert scheduler.runs == 1
+
+
+def test_a_frozen_ingest_keeps_its_version_until_it_thaws() -> None:
+    why: list[str | None] = ["moved"]
+    pipeline: Any = SimpleNamespace(live=SimpleNamespace(version=1), adopt=lambda version: version)
+    versions: Any = SimpleNamespace(newest=lambda: SimpleNamespace(number=2))
+    source: Any = None
+    clock = ManualClock(NOW)
+    ingestor = Ingestor(pipeline, source, versions, clock, Stop(), frozen=lambda: why[0])
+    ingestor._look_for_versions()
+    assert ingestor._adoption is None
+    assert ingestor.doing == "frozen: moved"
+    why[0] = None
+    clock.advance(2_000_000)
+    ingestor._look_for_versions()
+    assert ingestor._adoption is not None
+    assert ingestor.doing == "publishing version 2"
 
 
 def test_a_muted_watch_is_remembered_and_not_sent(world: World) -> None:
