@@ -47,7 +47,9 @@ def campaigns_of(table: Table) -> Iterator[tuple[str, CampaignRecord]]:
     for name, record in zip(
         table["campaign"].to_pylist(), table["record"].to_pylist(), strict=True
     ):
-        yield name, CampaignRecord(**json.loads(record))
+        plain = json.loads(record)
+        lists = {k: tuple(plain[k]) for k in ("hours", "targeting") if k in plain}
+        yield name, CampaignRecord(**{**plain, **lists})
 
 
 def _to_json(record: ItemRecord) -> str:
