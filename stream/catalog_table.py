@@ -47,9 +47,9 @@ def campaigns_of(table: Table) -> Iterator[tuple[str, CampaignRecord]]:
     for name, record in zip(
         table["campaign"].to_pylist(), table["record"].to_pylist(), strict=True
     ):
-        plain = json.loads(record)
-        lists = {k: tuple(plain[k]) for k in ("hours", "targeting") if k in plain}
-        yield name, CampaignRecord(**{**plain, **lists})
+        plain: dict[str, Any] = json.loads(record)
+        plain.update((many, tuple(plain.get(many, ()))) for many in ("hours", "targeting"))
+        yield name, CampaignRecord(**plain)
 
 
 def _to_json(record: ItemRecord) -> str:

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 DAY_US: Final = 86_400_000_000
 HOUR_US: Final = 3_600_000_000
+_LAST_S: Final = 253_370_764_800  # the year 9999 begins: the clocks of some zones are ahead of it
 _QUARTER_US: Final = 900_000_000  # clocks are set forward and back on whole quarters of an hour
 
 
@@ -28,6 +29,6 @@ def day_of(zone: str, time_us: int) -> int:
 
 @lru_cache(maxsize=65_536)
 def _offset_us(zone: str, quarter: int) -> int:
-    moment = datetime.fromtimestamp(quarter * _QUARTER_US // 1_000_000, UTC)
+    moment = datetime.fromtimestamp(min(quarter * 900, _LAST_S), UTC)
     offset = moment.astimezone(ZoneInfo(zone)).utcoffset()
     return 0 if offset is None else int(offset.total_seconds() * 1_000_000)

@@ -1,0 +1,131 @@
+"""What a batch of events means to campaigns: charges, impressions towards caps, traffic.
+
+Each event is booked once, when it is admitted, at the price that the campaign's events applied
+before it in the stream have set; so a charge depends on the events of its partition in their order,
+and not on how they were cut into batches.
+"""
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.batch import EventBatch, Kind
+from stream.caps import Caps
+from stream.catalog import CampaignRecord, Catalog, ItemRecord, campaign_of, newer
+from stream.events import Campaign, Item
+from stream.spend import Spend, price
+from stream.traffic import Traffic
+from stream.vocabulary import Vocabulary
+from stream.zones import day_of
+
+_BOOKED = [Kind.IMPRESSION, Kind.AD_CLICK, Kind.CONVERSION]
+_READ = [*_BOOKED, Kind.ITEM, Kind.CAMPAIGN, Kind.ERASE_USER]
+_UNKNOWN = ItemRecord()
+
+
+class Ledger:
+    """Spend, caps and traffic; saved with the graph, since they are effects of the same events."""
+
+    def __init__(self) -> None:
+        self.spend = Spend()
+        self.caps = Caps()
+        self.traffic = Traffic()
+        self._shown: list[tuple[str, str, int, int]] = []
+
+    def take(
+        self, batch: EventBatch, keep: NDArray[np.int64], catalog: Catalog, items: Vocabulary
+    ) -> None:
+        """Book the events of a batch that were admitted, before the catalogue takes them in."""
+        kind = batch.kind[keep]
+        acts = keep[kind < Kind.ITEM]
+        self.traffic.count(batch.time_us[acts])
+        if _matters(catalog) or (kind == Kind.CAMPAIGN).any():
+            self._book(batch, keep[np.isin(kind, _READ)], _Known(catalog, items))
+
+    def settle(self, users: Vocabulary) -> None:
+        """Count impressions towards caps, now that all users have numbers."""
+        if self._shown:
+            numbers = users.find([user for user, *_ in self._shown]).tolist()
+            for number, (_, campaign, time_us, window_us) in zip(numbers, self._shown, strict=True):
+                if number >= 0:
+                    self.caps.shown(number, campaign, time_us, window_us)
+            self._shown.clear()
+
+    def mark_saved(self) -> None:
+        """All so far is on disk."""
+        self.spend.changed.clear()
+        self.caps.erased.clear()
+
+    def _book(self, batch: EventBatch, rows: NDArray[np.int64], known: "_Known") -> None:
+        named: Sequence[str] = () if batch.details is None else batch.details.campaign
+        at: list[int] = rows.tolist()
+        for i in at:
+            kind = int(batch.kind[i])
+            if kind == Kind.CAMPAIGN:
+                event = cast(Campaign, batch.models[i])
+                if known.tell(event):
+                    self.spend.told(event.campaign_id)
+            elif kind == Kind.ITEM:
+                known.announce(cast(Item, batch.models[i]))
+            elif kind == Kind.ERASE_USER:
+                self._shown = [shown for shown in self._shown if shown[0] != batch.user[i]]
+            else:
+                campaign = (named[i] if named else "") or known.campaign_of(batch.item[i])
+                record = known.campaigns(campaign)
+                if record is not None:
+                    time_us = int(batch.time_us[i])
+                    self._charge(campaign, record, kind, batch.user[i], time_us)
+
+    def _charge(
+        self, campaign: str, record: CampaignRecord, kind: int, user: str, time_us: int
+    ) -> None:
+        if micros := price(record, kind):
+            self.spend.charge(campaign, day_of(record.zone, time_us), micros)
+        if kind == Kind.IMPRESSION and record.cap is not None:
+            self._shown.append((user, campaign, time_us, record.window_us))
+
+
+class _Known:
+    """The catalogue as it is when a row of a batch is reached."""
+
+    def __init__(self, catalog: Catalog, items: Vocabulary) -> None:
+        self._catalog = catalog
+        self._items = items
+        self._told: dict[str, CampaignRecord] = {}
+        self._announced: dict[str, Item] = {}
+
+    def campaigns(self, name: str) -> CampaignRecord | None:
+        return self._told.get(name) or self._catalog.campaigns.get(name)
+
+    def tell(self, event: Campaign) -> bool:
+        if not newer(event, self.campaigns(event.campaign_id)):
+            return False
+        self._told[event.campaign_id] = campaign_of(event)
+        return True
+
+    def announce(self, event: Item) -> None:
+        known = self._announced.get(event.item_id)
+        before = self._record(event.item_id)
+        told = (before.announced_us, before.event_id)
+        if known is not None:
+            told = (known.time_us, known.event_id)
+        if (event.time_us, event.event_id) > told:
+            self._announced[event.item_id] = event
+
+    def campaign_of(self, item: str) -> str:
+        """Campaign of an item; empty for none."""
+        announced = self._announced.get(item)
+        if announced is not None:
+            return announced.campaign_id or ""
+        return self._record(item).campaign_id or ""
+
+    def _record(self, item: str) -> ItemRecord:
+        [number] = self._items.find([item]).tolist()
+        return self._catalog.items.get(number, _UNKNOWN)
+
+
+def _matters(catalog: Catalog) -> bool:
+    """Whether any campaign has a price or a cap: else there is nothing to book."""
+    return any(c.bid is not None or c.cap is not None for c in catalog.campaigns.values())
