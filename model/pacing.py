@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 HORIZON: Final = 0.05  # of a day's traffic: an hour and a bit of an even one
 START: Final = 0.1  # participation until something has been spent
-_TRUST: Final = 0.002  # of a day's traffic: what the first guess weighs
+_TRUST: Final = 0.0001  # of a day's traffic: what the first guess weighs
 
 
 @dataclass(frozen=True, slots=True)
