@@ -1,14 +1,29 @@
 """From events of campaigns to what a search returns, in one process."""
 
+import json
+import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 
 from consumers.campaigns import LOOK_EVERY_US, Campaigns
-from consumers.index import Conditions, PointBatch, Space, VectorIndex, item_payload
+from consumers.index import (
+    NOT_RUNNING,
+    RUNNING,
+    Conditions,
+    PointBatch,
+    Space,
+    VectorIndex,
+    item_payload,
+    to_rfc3339,
+)
+from consumers.local_qdrant import QdrantAddress
 from consumers.publisher import Publisher
+from consumers.qdrant_index import QdrantIndex
 from stream.batch import Kind
 from stream.clock import ManualClock
 from stream.traffic import BIN_US, BINS
@@ -17,6 +32,7 @@ from tests.consumers.publishing import DIM, Open, points
 from tests.stream.test_spend import DAY_S, State, act, campaign, feed, fresh, item
 
 HOUR_S = 3_600
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
@@ -179,6 +195,42 @@ def test_a_user_s_caps_are_known_by_name() -> None:
     assert campaigns.capped("nobody") == frozenset()
     fields = campaigns.changed()["c"]
     assert (fields["campaign_cap"], fields["campaign_cap_window_s"]) == (1, DAY_S)
+
+
+@pytest.mark.parametrize("keyword", ["mobile", "tv"])
+def test_the_documented_filter_is_what_conditions_mean(qdrant: QdrantAddress, keyword: str) -> None:
+    index = QdrantIndex(qdrant.url, grpc_port=qdrant.grpc_port, api_key=qdrant.api_key)
+    name = f"documented-{uuid.uuid4().hex[:12]}"
+    index.create(name, Space.ITEMS, DIM)
+    now_us = 1_795_435_200_000_000  # 2026-11-23T12:00:00Z, as documented
+    noon, later = to_rfc3339(now_us), to_rfc3339(now_us + 1)
+    varied: dict[str, dict[str, object]] = {
+        **{state: {"campaign_state": state} for state in (RUNNING, *NOT_RUNNING)},
+        **{f"p{p}": {"campaign_pacing": p} for p in (0.0, 0.4173, 0.4174, 1.0)},
+        **{f"start{n}": {"campaign_starts_at": at} for n, at in enumerate((noon, later))},
+        **{f"end{n}": {"campaign_ends_at": at} for n, at in enumerate((noon, later))},
+        **{f"for-{t}": {"campaign_targeting": [t, "rain"]} for t in ("mobile", "tv")},
+        "nulls": {"campaign_state": RUNNING, "campaign_targeting": None, "campaign_ends_at": None},
+    }
+    payloads = [item_payload(campaign=campaign) for campaign in varied]
+    batch = PointBatch(list(varied), np.ones((len(varied), DIM), np.float32), payloads)
+    index.upsert(name, Space.ITEMS, batch, epoch=1, sequence=1)
+    index.set_payload(name, varied, sequence=2)
+    wanted = Conditions(now_us=now_us, draw=0.4173, context=(keyword, "shoes"))
+    found = {c.id for c in index.search(name, np.ones(DIM, np.float32), 50, wanted)}
+    text = (ROOT / "docs" / "campaigns.md").read_text().split("```json\n")[1].split("```")[0]
+    body = {"filter": json.loads(text.replace('"mobile"', f'"{keyword}"')), "limit": 50}
+    request = Request(
+        f"{qdrant.url}/collections/{name}/points/query",
+        json.dumps({**body, "with_payload": ["id"]}).encode(),
+        {"content-type": "application/json", "api-key": qdrant.api_key or ""},
+    )
+    with urlopen(request, timeout=10) as answer:
+        told = {point["payload"]["id"] for point in json.load(answer)["result"]["points"]}
+    index.drop(name)
+    index.close()
+    assert told == found
+    assert found == {RUNNING, "p0.4174", "p1.0", "start0", "end1", f"for-{keyword}", "nulls"}
 
 
 # -- a day's budget
