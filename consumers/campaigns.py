@@ -51,6 +51,11 @@ class Standing:
     budget: int | None
     spent: int
 
+    @property
+    def overspent(self) -> int:
+        """What was spent beyond the day's budget, in millionths."""
+        return 0 if self.budget is None else max(self.spent - self.budget, 0)
+
 
 class Campaigns:
     """State of all campaigns as of now.

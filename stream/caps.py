@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from stream.catalog import CampaignRecord
 from stream.growing import Growing
-from stream.zones import DAY_US
 
 ROWS: Final = 1 << 20
 ROW_BYTES: Final = 24
 USER_BYTES: Final = 8
 _FIRST: Final = 1_024
 _NONE: Final = -1
-_DISORDER_US: Final = DAY_US  # a user's impressions may lie in the ring out of order by so much
 
 
 class Caps:
@@ -46,6 +44,7 @@ class Caps:
         self._numbers: dict[str, int] = {}
         self._windows: list[int] = []
         self._latest_us = 0
+        self._disorder_us = 0  # the most that an impression came after one of a later time
         self.first = 0
         self.next = 0
         self.forgotten = 0
@@ -54,11 +53,19 @@ class Caps:
     def __len__(self) -> int:
         return self.next - self.first
 
-    def shown(self, user: int, campaign: str, time_us: int, window_us: int) -> None:
-        """Remember that a user was shown a campaign whose cap has this window."""
-        number = self._number(campaign)
+    def watch(self, campaign: str, window_us: int) -> None:
+        """Know the window of a campaign's cap, before anyone is shown it."""
+        number = self._numbers.setdefault(campaign, len(self._names))
+        if number == len(self._names):
+            self._names.append(campaign)
+            self._windows.append(window_us)
         self._windows[number] = window_us
+
+    def shown(self, user: int, campaign: str, time_us: int) -> None:
+        """Remember that a user was shown a campaign that is watched."""
+        number = self._numbers[campaign]
         self._latest_us = max(self._latest_us, time_us)
+        self._disorder_us = max(self._disorder_us, self._latest_us - time_us)
         if len(self) == self._rows:
             self._forget_oldest()
         elif self.next == len(self._user) < self._rows:
@@ -98,14 +105,11 @@ class Caps:
 
     # -- for snapshots
 
-    def rows(
-        self, start: int, stop: int
-    ) -> tuple[NDArray[np.int32], list[str], NDArray[np.int64], list[int]]:
-        """Users, campaigns, times and windows of impressions by number, of those remembered."""
+    def rows(self, start: int, stop: int) -> tuple[NDArray[np.int32], list[str], NDArray[np.int64]]:
+        """Users, campaigns and times of impressions by number, of those remembered."""
         at = np.arange(start, stop) % len(self._user)
-        numbers = self._campaign[at].tolist()
-        names = [self._names[n] for n in numbers]
-        return self._user[at], names, self._time_us[at], [self._windows[n] for n in numbers]
+        names = [self._names[n] for n in self._campaign[at].tolist()]
+        return self._user[at], names, self._time_us[at]
 
     def restore(
         self,
@@ -113,25 +117,25 @@ class Caps:
         user: NDArray[np.int32],
         campaign: Sequence[str],
         time_us: NDArray[np.int64],
-        window_us: Sequence[int],
     ) -> None:
-        """Put back what `rows` gave, of which the first has this number."""
+        """Put back what `rows` gave, of which the first has this number; all are watched."""
         skipped = max(0, len(user) - self._rows)
         self.first = self.next = first + skipped
         self._room(self._rows if self.first else min(self._rows, max(_FIRST, len(user))))
         for i in range(skipped, len(user)):
             if user[i] >= 0:
-                self.shown(int(user[i]), campaign[i], int(time_us[i]), window_us[i])
+                self.shown(int(user[i]), campaign[i], int(time_us[i]))
             else:
                 self._user[self.next % len(self._user)] = _NONE
-                self._campaign[self.next % len(self._user)] = self._number(campaign[i])
+                self._campaign[self.next % len(self._user)] = self._numbers[campaign[i]]
                 self.next += 1
 
     def _of(self, user: int, now_us: int) -> list[tuple[str, int]]:
         """Campaign and time of a user's impressions that may still count, newest first."""
         heads = self._heads.data
         sequence = int(heads[user]) if 0 <= user < len(heads) else _NONE
-        oldest_us = now_us - max(self._windows, default=0) - _DISORDER_US
+        # What came before an impression is at most so much later than it.
+        oldest_us = now_us - max(self._windows, default=0) - self._disorder_us
         found: list[tuple[str, int]] = []
         while sequence >= self.first:
             at = sequence % len(self._user)
@@ -141,13 +145,6 @@ class Caps:
             found.append((self._names[self._campaign[at]], time_us))
             sequence = int(self._before[at])
         return found
-
-    def _number(self, campaign: str) -> int:
-        number = self._numbers.setdefault(campaign, len(self._names))
-        if number == len(self._names):
-            self._names.append(campaign)
-            self._windows.append(0)
-        return number
 
     def _forget_oldest(self) -> None:
         at = self.first % len(self._user)

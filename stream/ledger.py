@@ -32,7 +32,7 @@ class Ledger:
         self.spend = Spend()
         self.caps = Caps()
         self.traffic = Traffic()
-        self._shown: list[tuple[str, str, int, int]] = []
+        self._shown: list[tuple[str, str, int]] = []
 
     def take(
         self, batch: EventBatch, keep: NDArray[np.int64], catalog: Catalog, items: Vocabulary
@@ -48,10 +48,16 @@ class Ledger:
         """Count impressions towards caps, now that all users have numbers."""
         if self._shown:
             numbers = users.find([user for user, *_ in self._shown]).tolist()
-            for number, (_, campaign, time_us, window_us) in zip(numbers, self._shown, strict=True):
+            for number, (_, campaign, time_us) in zip(numbers, self._shown, strict=True):
                 if number >= 0:
-                    self.caps.shown(number, campaign, time_us, window_us)
+                    self.caps.shown(number, campaign, time_us)
             self._shown.clear()
+
+    def told(self, campaign: str, record: CampaignRecord) -> None:
+        """Go by what has newly been said of a campaign."""
+        self.spend.told(campaign)
+        if record.cap is not None:
+            self.caps.watch(campaign, record.window_us)
 
     def mark_saved(self) -> None:
         """All so far is on disk."""
@@ -66,7 +72,7 @@ class Ledger:
             if kind == Kind.CAMPAIGN:
                 event = cast(Campaign, batch.models[i])
                 if known.tell(event):
-                    self.spend.told(event.campaign_id)
+                    self.told(event.campaign_id, campaign_of(event))
             elif kind == Kind.ITEM:
                 known.announce(cast(Item, batch.models[i]))
             elif kind == Kind.ERASE_USER:
@@ -84,7 +90,7 @@ class Ledger:
         if micros := price(record, kind):
             self.spend.charge(campaign, day_of(record.zone, time_us), micros)
         if kind == Kind.IMPRESSION and record.cap is not None:
-            self._shown.append((user, campaign, time_us, record.window_us))
+            self._shown.append((user, campaign, time_us))
 
 
 class _Known:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from stream.caps import Caps
+from stream.catalog import CampaignRecord
 from stream.ledger import Ledger
 from stream.segments import Change, Logs, Table
 from stream.spend import Account, Spend
@@ -33,15 +34,24 @@ def ledger_state(ledger: Ledger) -> dict[str, Any]:
     return {"first": ledger.caps.first, "forgotten": ledger.caps.forgotten}
 
 
-def restore_ledger(ledger: Ledger, tables: Tables, starts: list[int], state: Any) -> None:
+def restore_ledger(
+    ledger: Ledger,
+    tables: Tables,
+    starts: list[int],
+    campaigns: Mapping[str, CampaignRecord],
+    state: Any,
+) -> None:
     """Put back what the logs hold; nothing where they are of a time before there was a ledger.
 
     Parameters
     ----------
     tables : gives the tables of a log
     starts : number of the first row of each table of the log of impressions
+    campaigns : what is known of campaigns
     state : what `ledger_state` gave, or None
     """
+    for name, record in campaigns.items():
+        ledger.caps.watch(name, record.window_us)
     for table in tables(SPEND):
         _restore_spend(ledger.spend, table)
     for table in tables(TRAFFIC):
@@ -100,13 +110,12 @@ def _caps_changes(caps: Caps, logs: Logs) -> Iterator[Change]:
 
 
 def _caps_table(caps: Caps, start: int, stop: int) -> Table:
-    user, campaign, time_us, window_us = caps.rows(start, stop)
+    user, campaign, time_us = caps.rows(start, stop)
     return pa.table(
         {
             "user": user,
             "campaign": pa.array(campaign, pa.large_string()),
             "time_us": time_us,
-            "window_us": pa.array(window_us, pa.int64()),
         }
     )
 
@@ -121,5 +130,4 @@ def _restore_caps(caps: Caps, tables: list[Table], starts: list[int], first: int
         columns["user"].to_numpy(),
         columns["campaign"].to_pylist(),
         columns["time_us"].to_numpy(),
-        columns["window_us"].to_pylist(),
     )

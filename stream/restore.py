@@ -90,7 +90,7 @@ class Restorer:
         graph.catalog.restore(catalog, campaigns)
         starts = [piece.start for piece in self._manifest.logs.get(CAPS, ())]
         ledger = self._manifest.state.get("ledger")  # none in a snapshot of format 1
-        restore_ledger(graph.ledger, self._tables, starts, ledger)
+        restore_ledger(graph.ledger, self._tables, starts, graph.catalog.campaigns, ledger)
         return graph
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:

@@ -161,6 +161,8 @@ def test_a_budget_that_is_spent_ends_it(budget: str) -> None:
     assert campaigns.standing("c").state == "running"
     feed(state, [act(Kind.AD_CLICK, "e2", 2, of="c")])
     assert campaigns.changed()["c"]["campaign_state"] == "exhausted"
+    feed(state, [act(Kind.AD_CLICK, "late", 3, of="c")])
+    assert campaigns.standing("c").overspent == (2_000_000 if budget == "daily_budget" else 0)
     feed(state, [act(Kind.CLICK, "e3", DAY_S + 1)])
     resumed = "running" if budget == "daily_budget" else "exhausted"
     assert campaigns.standing("c").state == resumed, "a new day has a new budget"

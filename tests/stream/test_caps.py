@@ -21,10 +21,17 @@ def record(cap: int, window_s: int = 60) -> CampaignRecord:
     return CampaignRecord(0, "e", cap=cap, cap_window_s=window_s)
 
 
+def watching(rows: int = ROWS, **windows_us: int) -> Caps:
+    caps = Caps(rows)
+    for name, window_us in (windows_us or {"c": MINUTE_US}).items():
+        caps.watch(name, window_us)
+    return caps
+
+
 def test_a_user_is_capped_when_shown_as_often_within_the_window() -> None:
-    caps, known = Caps(), {"c": record(2)}
+    caps, known = watching(), {"c": record(2)}
     for time_us in (0, 10):
-        caps.shown(7, "c", time_us, MINUTE_US)
+        caps.shown(7, "c", time_us)
     assert caps.capped(7, 10, known) == {"c"}
     assert caps.capped(7, MINUTE_US - 1, known) == {"c"}
     assert caps.capped(7, MINUTE_US, known) == frozenset(), "the first is a window old"
@@ -41,9 +48,9 @@ def test_a_user_is_capped_when_shown_as_often_within_the_window() -> None:
 def test_what_is_remembered_is_counted_exactly(
     shown: list[tuple[int, str, int]], rows: int
 ) -> None:
-    caps, known = Caps(rows), {"c": record(2), "d": record(3)}
+    caps, known = watching(rows, c=MINUTE_US, d=MINUTE_US), {"c": record(2), "d": record(3)}
     for user, name, minute in shown:
-        caps.shown(user, name, minute * MINUTE_US // 3, MINUTE_US)
+        caps.shown(user, name, minute * MINUTE_US // 3)
     assert len(caps) == min(rows, len(shown))
     now_us = max((minute for *_, minute in shown), default=0) * MINUTE_US // 3
     for user in range(4):
@@ -56,18 +63,32 @@ def test_what_is_remembered_is_counted_exactly(
 
 
 def test_what_is_forgotten_within_its_window_is_counted() -> None:
-    caps = Caps(rows=3)
+    caps = watching(3)
     for n in range(5):
-        caps.shown(n, "c", n, MINUTE_US)
+        caps.shown(n, "c", n)
     assert (len(caps), caps.forgotten) == (3, 2)
-    caps.shown(5, "c", 10 * MINUTE_US, MINUTE_US)
+    caps.shown(5, "c", 10 * MINUTE_US)
     assert caps.forgotten == 2, "that one was older than its window"
 
 
+def test_one_that_came_very_late_hides_none_before_it() -> None:
+    caps, known = watching(), {"c": record(1)}
+    caps.shown(0, "c", 100 * MINUTE_US)
+    caps.shown(0, "c", 1)
+    assert caps.capped(0, 100 * MINUTE_US, known) == {"c"}
+
+
+def test_a_window_that_is_lengthened_counts_at_once() -> None:
+    caps = watching()
+    caps.shown(0, "c", 0)
+    caps.watch("c", 10 * MINUTE_US)
+    assert caps.capped(0, 9 * MINUTE_US, {"c": record(1, 600)}) == {"c"}
+
+
 def test_memory_is_what_is_said() -> None:
-    caps = Caps()
+    caps = watching()
     for n in range(3_000):
-        caps.shown(n % 7, "c", n, MINUTE_US)
+        caps.shown(n % 7, "c", n)
     held = (caps._user, caps._campaign, caps._time_us, caps._before)
     assert sum(a.itemsize for a in held) == ROW_BYTES
     assert len(caps._user) == 4_096 < ROWS
@@ -111,10 +132,10 @@ def test_something_is_remembered(rows: int) -> None:
 
 
 def test_asking_takes_microseconds() -> None:
-    caps, known = Caps(), {"c": record(9, 86_400)}
+    caps, known = watching(c=86_400_000_000), {"c": record(9, 86_400)}
     rng = np.random.default_rng(0)
     for n, user in enumerate(rng.integers(2_000, size=20_000).tolist()):
-        caps.shown(user, "c", n * 1_000, 86_400_000_000)
+        caps.shown(user, "c", n * 1_000)
     began = perf_counter()
     for user in range(1_000):
         caps.capped(user, 20_000_000, known)

@@ -93,10 +93,8 @@ def books(state: State) -> object:
     """Everything that the ledger holds."""
     ledger = state.graph.ledger
     caps = ledger.caps
-    user, names, times, windows = caps.rows(caps.first, caps.next)
-    shown = zip(
-        [_name(state, u) for u in user.tolist()], names, times.tolist(), windows, strict=True
-    )
+    user, names, times = caps.rows(caps.first, caps.next)
+    shown = zip([_name(state, u) for u in user.tolist()], names, times.tolist(), strict=True)
     return (
         {name: (a.total, a.since_told, a.days) for name, a in ledger.spend.accounts.items()},
         [one for one, u in zip(shown, user.tolist(), strict=True) if u >= 0],
