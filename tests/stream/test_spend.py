@@ -1,7 +1,10 @@
 """Charges: each event once, at the price known when it is applied, in whole millionths."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -250,3 +253,25 @@ def _dying(after: int) -> Callable[[Step], None]:
             raise Killed
 
     return step
+
+
+def test_a_snapshot_of_before_the_ledger_is_read_and_spend_begins_there(tmp_path: Path) -> None:
+    state, store = fresh(), SnapshotStore(tmp_path, ManualClock())
+    bid: dict[str, Any] = {"bid": 1.0, "bid_for": "impression", "cap": 1}
+    feed(state, [campaign("c1", 0, **bid), act(Kind.IMPRESSION, "e1", 1, of="c")])
+    path = store.commit(state).path
+    store.close()
+    body = json.loads(path.read_text())["body"]
+    del body["state"]["ledger"]
+    for log in ("spend", "traffic", "caps"):
+        del body["logs"][log]
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path.write_text(f'{{"format":1,"sha256":"{digest}","body":{text}}}\n')
+    loaded = SnapshotStore(tmp_path, ManualClock()).load(ordering=state.orderer.config)
+    assert loaded is not None
+    assert spent(loaded) == (0, {})
+    feed(loaded, [act(Kind.IMPRESSION, "e2", 2, of="c")])
+    assert spent(loaded) == (1_000, {0: 1_000})
+    graph = loaded.graph
+    assert graph.ledger.caps.capped(0, 2_000_000, graph.catalog.campaigns) == {"c"}
