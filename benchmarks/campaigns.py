@@ -14,7 +14,8 @@ of twenty times the traffic, from noon on.
 The last line is one JSON object: ``pause_p50_s``, ``pause_p99_s``, ``pause_max_s`` and ``pauses``;
 ``overspend_share`` and ``spent_share`` of the budget of the day, ``curve_deviation`` (the largest
 distance of the spend from the learned traffic, as a share of the budget) and the same of the day
-with the burst. ``--svg FILE`` writes the pacing curve. Run: python benchmarks/campaigns.py
+with the burst. ``--svg FILE`` writes the pacing curve, ``--only pauses`` and ``--only day`` do one
+of the two. Run: python benchmarks/campaigns.py
 """
 
 import argparse
@@ -247,8 +248,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--requests", type=float, default=150_000)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--svg", type=Path)
+    parser.add_argument("--only", choices=("pauses", "day"))
     given = parser.parse_args(argv)
-    figures = days(given)
+    figures = {} if given.only == "pauses" else days(given)
+    if given.only != "day":
+        figures = {**searched(given), **figures}
+    print(json.dumps(figures))
+
+
+def searched(given: argparse.Namespace) -> dict[str, object]:
+    """Start the servers, and time pauses."""
     with (
         tempfile.TemporaryDirectory(prefix="goat-campaigns-") as folder,
         local.kafka() as bootstrap,
@@ -259,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         took = pauses(bootstrap, address, Path(folder), given)
     p50, p99, most = (round(float(np.quantile(took, q)), 3) for q in (0.5, 0.99, 1.0))
     shown = {"pause_p50_s": p50, "pause_p99_s": p99, "pause_max_s": most, "pauses": len(took)}
-    print(json.dumps({**shown, "events_per_s": given.rate, **figures}))
+    return {**shown, "events_per_s": given.rate}
 
 
 if __name__ == "__main__":
