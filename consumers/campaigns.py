@@ -74,8 +74,7 @@ class Campaigns:
         self._clock = clock
         self._told: dict[str, Fields] = {}
         self._paces: dict[str, tuple[int, Pace]] = {}  # with the day that each is of
-        self._seen: dict[str, tuple[CampaignRecord, int]] = {}
-        self._looked_us = -LOOK_EVERY_US
+        self._looked_us: int | None = None
         self._shares: tuple[int, NDArray[np.float64]] = (-1, np.zeros(BINS))
 
     @property
@@ -93,18 +92,17 @@ class Campaigns:
         """Fields of the campaigns that stand otherwise than was last given out."""
         now_us = self.now_us
         campaigns = self._graph.catalog.campaigns
-        due = now_us - self._looked_us >= max(LOOK_EVERY_US, _LOOK_US * len(campaigns))
-        if due:
+        moved = self._graph.ledger.moved
+        every_us = max(LOOK_EVERY_US, _LOOK_US * len(campaigns))
+        if self._looked_us is None or now_us - self._looked_us >= every_us:
             self._looked_us = now_us
+            moved.update(campaigns)
         news: dict[str, Fields] = {}
-        for name, record in campaigns.items():
-            total = self._account(name).total
-            known = self._seen.get(name)
-            if due or known is None or known[0] is not record or known[1] != total:
-                self._seen[name] = record, total
-                fields = self._fields(name, record, now_us)
-                if _notable(self._told.get(name), fields):
-                    news[name] = self._told[name] = fields
+        for name in sorted(moved):
+            fields = self._fields(name, campaigns[name], now_us)
+            if _notable(self._told.get(name), fields):
+                news[name] = self._told[name] = fields
+        moved.clear()
         return news
 
     def fields(self, campaign: str | None) -> Fields:

@@ -224,6 +224,7 @@ class Graph:
             campaign = cast(Campaign, batch.models[i])
             if self.catalog.tell(campaign):
                 effects.campaigns.add(campaign.campaign_id)
+                self.ledger.moved.add(campaign.campaign_id)
         else:
             number = int(self.items.intern([batch.item[i]])[0])
             if kind == Kind.ITEM_REMOVED:

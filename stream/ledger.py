@@ -6,10 +6,12 @@ and not on how they were cut into batches.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from stream.batch import EventBatch, Kind
 from stream.caps import Caps
@@ -26,12 +28,19 @@ _UNKNOWN = ItemRecord()
 
 
 class Ledger:
-    """Spend, caps and traffic; saved with the graph, since they are effects of the same events."""
+    """Spend, caps and traffic; saved with the graph, since they are effects of the same events.
+
+    Attributes
+    ----------
+    moved : set of str
+        Campaigns told of or charged since somebody last emptied it; not saved.
+    """
 
     def __init__(self) -> None:
         self.spend = Spend()
         self.caps = Caps()
         self.traffic = Traffic()
+        self.moved: set[str] = set()
         self._shown: list[tuple[str, str, int]] = []
 
     def take(
@@ -41,8 +50,11 @@ class Ledger:
         kind = batch.kind[keep]
         acts = keep[kind < Kind.ITEM]
         self.traffic.count(batch.time_us[acts])
-        if _matters(catalog) or (kind == Kind.CAMPAIGN).any():
-            self._book(batch, keep[np.isin(kind, _READ)], _Known(catalog, items))
+        told = keep[kind == Kind.CAMPAIGN].tolist()
+        if self.spend.accounts or _matters(catalog, [batch.models[i] for i in told]):
+            rows: list[int] = keep[np.isin(kind, _READ)].tolist()
+            numbers = items.find([batch.item[i] for i in rows]).tolist()
+            self._book(batch, rows, numbers, _Known(catalog))
 
     def settle(self, users: Vocabulary) -> None:
         """Count impressions towards caps, now that all users have numbers."""
@@ -64,21 +76,23 @@ class Ledger:
         self.spend.changed.clear()
         self.caps.erased.clear()
 
-    def _book(self, batch: EventBatch, rows: NDArray[np.int64], known: "_Known") -> None:
+    def _book(
+        self, batch: EventBatch, rows: Sequence[int], numbers: Sequence[int], known: "_Known"
+    ) -> None:
+        """Book these rows in order; ``numbers`` are those of their items, -1 for new ones."""
         named: Sequence[str] = () if batch.details is None else batch.details.campaign
-        at: list[int] = rows.tolist()
-        for i in at:
+        for i, number in zip(rows, numbers, strict=True):
             kind = int(batch.kind[i])
             if kind == Kind.CAMPAIGN:
                 event = cast(Campaign, batch.models[i])
                 if known.tell(event):
                     self.told(event.campaign_id, campaign_of(event))
             elif kind == Kind.ITEM:
-                known.announce(cast(Item, batch.models[i]))
+                known.announce(number, cast(Item, batch.models[i]))
             elif kind == Kind.ERASE_USER:
                 self._shown = [shown for shown in self._shown if shown[0] != batch.user[i]]
             else:
-                campaign = (named[i] if named else "") or known.campaign_of(batch.item[i])
+                campaign = (named[i] if named else "") or known.campaign_of(number, batch.item[i])
                 record = known.campaigns(campaign)
                 if record is not None:
                     time_us = int(batch.time_us[i])
@@ -89,6 +103,7 @@ class Ledger:
     ) -> None:
         if micros := price(record, kind):
             self.spend.charge(campaign, day_of(record.zone, time_us), micros)
+            self.moved.add(campaign)
         if kind == Kind.IMPRESSION and record.cap is not None:
             self._shown.append((user, campaign, time_us))
 
@@ -96,9 +111,8 @@ class Ledger:
 class _Known:
     """The catalogue as it is when a row of a batch is reached."""
 
-    def __init__(self, catalog: Catalog, items: Vocabulary) -> None:
+    def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._items = items
         self._told: dict[str, CampaignRecord] = {}
         self._announced: dict[str, Item] = {}
 
@@ -111,27 +125,23 @@ class _Known:
         self._told[event.campaign_id] = campaign_of(event)
         return True
 
-    def announce(self, event: Item) -> None:
+    def announce(self, number: int, event: Item) -> None:
         known = self._announced.get(event.item_id)
-        before = self._record(event.item_id)
+        before = self._catalog.items.get(number, _UNKNOWN)
         told = (before.announced_us, before.event_id)
         if known is not None:
             told = (known.time_us, known.event_id)
         if (event.time_us, event.event_id) > told:
             self._announced[event.item_id] = event
 
-    def campaign_of(self, item: str) -> str:
+    def campaign_of(self, number: int, item: str) -> str:
         """Campaign of an item; empty for none."""
-        announced = self._announced.get(item)
-        if announced is not None:
-            return announced.campaign_id or ""
-        return self._record(item).campaign_id or ""
-
-    def _record(self, item: str) -> ItemRecord:
-        [number] = self._items.find([item]).tolist()
-        return self._catalog.items.get(number, _UNKNOWN)
+        known = self._announced.get(item) or self._catalog.items.get(number, _UNKNOWN)
+        return known.campaign_id or ""
 
 
-def _matters(catalog: Catalog) -> bool:
-    """Whether any campaign has a price or a cap: else there is nothing to book."""
-    return any(c.bid is not None or c.cap is not None for c in catalog.campaigns.values())
+def _matters(catalog: Catalog, told: Sequence[BaseModel]) -> bool:
+    """Whether any campaign has or gets a price or a cap: else there is nothing to book."""
+    known = ((c.bid, c.cap) for c in catalog.campaigns.values())
+    new = ((c.bid, c.cap) for c in cast(Sequence[Campaign], told))
+    return any(one != (None, None) for one in chain(known, new))
