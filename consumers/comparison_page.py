@@ -84,8 +84,16 @@ def _whole(title: str, body: str, values: Mapping[str, object]) -> str:
     )
 
 
-def plot(lines: Mapping[str, Sequence[float | None]]) -> str:
-    """Lines over the rounds, from zero up, as SVG; a gap where there is no figure."""
+def plot(
+    lines: Mapping[str, Sequence[float | None]],
+    label: str = "Recall@20 by round of learning",
+    *,
+    named: bool = False,
+) -> str:
+    """Lines over the rounds, from zero up, as SVG; a gap where there is no figure.
+
+    With ``named`` their names stand in the picture, for one that is looked at alone.
+    """
     found = [v for line in lines.values() for v in line if v is not None]
     most, rounds = _ceiling(found), max(map(len, lines.values()), default=0)
     step = (_WIDTH - _LEFT - 16) / max(rounds - 1, 1)
@@ -102,7 +110,13 @@ def plot(lines: Mapping[str, Sequence[float | None]]) -> str:
         f'<text x="{_LEFT + i * step:.1f}" y="{_HEIGHT - 12}" text-anchor="middle">{i + 1}</text>'
         for i in range(0, rounds, max(1, rounds // 10))
     )
-    return _svg(_grid(most) + "".join(drawn) + marks, "Recall@20 by round of learning")
+    if named:
+        drawn += [
+            f'<text x="{_LEFT + 10}" y="{_TOP + 14 + 16 * n}" fill="{_COLOURS[n % len(_COLOURS)]}">'
+            f"{escape(name)}</text>"
+            for n, name in enumerate(lines)
+        ]
+    return _svg(_grid(most) + "".join(drawn) + marks, label)
 
 
 def bars(methods: Mapping[str, Mapping[str, Any]]) -> str:

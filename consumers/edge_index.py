@@ -24,7 +24,7 @@ import numpy as np
 import qdrant_edge as qe
 from numpy.typing import NDArray
 
-from consumers.edge_filter import LIVING, fence, to_filter, tombstones
+from consumers.edge_filter import LIVING, fence, of_campaign, to_filter, tombstones
 from consumers.errors import IndexLocked, PublishError, UnknownPoint
 from consumers.index import (
     ANY,
@@ -45,6 +45,7 @@ from consumers.index import (
 )
 from consumers.index_rules import (
     check_batch,
+    check_fields,
     check_ids,
     check_name,
     check_query,
@@ -146,6 +147,18 @@ class EdgeIndex:
         check_ids(ids)
         own = {"epoch": epoch, "seq": sequence, "deleted": True}
         _write(shard, (qe.Point(point_id(space, i), {}, {"id": i, **own}) for i in ids), sequence)
+
+    def set_payload(
+        self, collection: str, campaigns: Mapping[str, Mapping[str, object]], *, sequence: int
+    ) -> None:
+        shard = self._shard(collection)
+        check_sequence(sequence)
+        check_fields(campaigns)
+        for name, fields in campaigns.items():
+            change = qe.UpdateOperation.set_payload_by_filter(
+                of_campaign(name, sequence), {**fields, "seq": sequence}
+            )
+            shard.update(change)
 
     def sweep(self, collection: str, before: int) -> None:
         sweep = qe.UpdateOperation.delete_points_by_filter(tombstones(before))

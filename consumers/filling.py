@@ -1,7 +1,7 @@
 """A version on its way in: filled beside the live one, and checked before anyone reads it."""
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.errors import PublishError, UnknownPoint
-from consumers.index import Candidate, PointBatch, Space, VectorIndex
+from consumers.index import ALL, Candidate, PointBatch, Space, VectorIndex
 from consumers.manifest import Collections, Gates, Origin
 
 
@@ -51,6 +51,7 @@ class Filling:
         self.origin = origin
         self.sequence = sequence
         self.removed: dict[Space, set[str]] = {space: set() for space in Space}
+        self.campaigns: dict[str, Mapping[str, object]] = {}
         self._index = index
         self._thresholds = thresholds
         self._check_current = check_current
@@ -166,7 +167,7 @@ class Filling:
         if not probes:
             return 1.0
         try:
-            found = [self._index.candidates(user, k, names=names) for _, user, _ in probes]
+            found = [self._index.candidates(user, k, ALL, names=names) for _, user, _ in probes]
         except UnknownPoint as error:
             raise PublishError(f"a user that was filled is not found: {error}") from error
         vectors = np.stack([vector for _, _, vector in probes])

@@ -3,7 +3,8 @@
 Users and items are points of two collections per model version, ``<name>-<version>``. A point's id
 is a function of its external id (`point_id`), so that an ad system needs nothing but the user's id
 to ask for candidates. Every write carries a sequence and is fenced: a point is only replaced by a
-write with a higher one, whatever the order in which writes arrive. A removed point stays as a
+write with a higher one, whatever the order in which writes arrive; a change of payload alone is a
+write like any other and leaves its sequence behind. A removed point stays as a
 tombstone, without a vector (no search can return it) but with its sequence, until it is swept;
 deleting it at once would let a late write raise it from the dead.
 """
@@ -51,7 +52,15 @@ _GOODS = {
     "categories": "keyword",
     "price": "float",
     "expires_at": "datetime",
+    "campaign_state": "keyword",
+    "campaign_pacing": "float",
+    "campaign_starts_at": "datetime",
+    "campaign_ends_at": "datetime",
+    "campaign_targeting": "keyword",
 }
+# What `campaign_state` says of a campaign whose items must not be shown; else it says RUNNING.
+RUNNING = "running"
+NOT_RUNNING = ("paused", "exhausted", "scheduled", "ended", "off_hours")
 INDEXED: Mapping[Space, Mapping[str, str]] = {
     Space.ITEMS: {**_ALWAYS, **_GOODS},
     Space.USERS: _ALWAYS,
@@ -107,7 +116,15 @@ class Conditions:
     price_from, price_to : float
         Inclusive bounds; a bound excludes items without a price.
     now_us : int
-        Microseconds since the epoch, UTC: excludes items that have expired by then.
+        Microseconds since the epoch, UTC: excludes items that have expired by then, and those of
+        campaigns that have not begun or have ended.
+    any_state : bool
+        Let items of campaigns pass that do not run now; by default they do not.
+    draw : float
+        A number drawn uniformly from [0, 1) for each request: excludes items of campaigns whose
+        pacing is not above it, so that a campaign takes part in that share of requests.
+    context : keywords
+        What is known of the request: excludes items of campaigns that target none of it.
     """
 
     campaigns: tuple[str, ...] | None = None
@@ -117,6 +134,9 @@ class Conditions:
     price_from: float | None = None
     price_to: float | None = None
     now_us: int | None = None
+    any_state: bool = False
+    draw: float | None = None
+    context: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         for name in ("campaigns", "categories"):
@@ -125,6 +145,8 @@ class Conditions:
         for name in ("price_from", "price_to"):
             if (bound := getattr(self, name)) is not None and not np.isfinite(bound):
                 raise ValueError(f"{name} is {bound}: leave it None for no bound")
+        if self.draw is not None and not 0 <= self.draw < 1:
+            raise ValueError(f"draw is {self.draw}: a number from 0, below 1")
         if len(self.not_items) > MAX_EXCLUDED:
             got = len(self.not_items)
             raise ValueError(
@@ -133,6 +155,7 @@ class Conditions:
 
 
 ANY = Conditions()
+ALL = Conditions(any_state=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +231,22 @@ class VectorIndex(Protocol):
         self, collection: str, space: Space, ids: Sequence[str], *, epoch: int, sequence: int
     ) -> None:
         """Replace points by tombstones, fenced like `upsert`; they need not exist."""
+        ...
+
+    def set_payload(
+        self, collection: str, campaigns: Mapping[str, Mapping[str, object]], *, sequence: int
+    ) -> None:
+        """Merge fields into the payloads of all items of each campaign; vectors stay as they are.
+
+        Fenced like `upsert`, and its sequence is stored with each point that it changes: neither
+        an older change of payload nor an older upsert can undo it. A value of None is stored as
+        null, which no filter but "is empty" matches.
+
+        Raises
+        ------
+        PublishError
+            If a field is the index's own (nothing is written then) or the collection is not there.
+        """
         ...
 
     def sweep(self, collection: str, before: int) -> None:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,18 @@ def check_batch(batch: PointBatch, dim: int, where: str) -> None:
         if not RESERVED.isdisjoint(payload):
             named = sorted(RESERVED.intersection(payload))
             raise PublishError(f"{where}: the payload of {external_id!r} names {named}: our own")
+
+
+def check_fields(campaigns: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuse to write fields that are the index's own, or that say which campaign an item is of.
+
+    Raises
+    ------
+    PublishError
+    """
+    for campaign, fields in campaigns.items():
+        if named := sorted((RESERVED | {"campaign"}).intersection(fields)):
+            raise PublishError(f"the fields of campaign {campaign[:80]!r} name {named}: our own")
 
 
 def check_sequence(sequence: int) -> None:

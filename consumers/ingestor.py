@@ -202,6 +202,7 @@ class Ingestor:
 
     def _begin_adopting(self, version: Version) -> None:
         self.doing = f"publishing version {version.number}"
+        self.pipeline.publish()  # its items are filled with the state of campaigns as told so far
         self._adoption = self.pipeline.adopt(version)
 
     def _go_on_adopting(self) -> None:

@@ -3,14 +3,15 @@
 A source hands over raw messages of one partition. The codec makes events of them, the orderer lets
 each in once and none too late, and the graph takes them up. The evaluator asks what we would have
 shown *before* anything is learned; then the live model folds the touched users and items anew, and
-the publisher puts their vectors where ad systems search. A snapshot holds all of it together with
-the offsets it is the effect of. From time to time a fine-tune, in a process of its own, turns a
-snapshot into a new model version, and everything is published under it.
+the publisher puts them, and what has become of campaigns, where ad systems search. A snapshot holds
+all of it with the offsets it is the effect of. From time to time a fine-tune, in a process of its
+own, turns a snapshot into a new model version, and everything is published under it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from consumers.campaigns import Campaigns
 from consumers.evaluator import Evaluator
 from consumers.live import LiveModel
 from consumers.points import all_points, touched_points
@@ -35,6 +36,7 @@ class Pipeline:
     texts: Texts
     evaluator: Evaluator
     live: LiveModel
+    campaigns: Campaigns
     publisher: Publisher | None
     snapshots: SnapshotStore
     tally: Tally = field(default_factory=Tally)
@@ -56,11 +58,12 @@ class Pipeline:
 
     def publish(self) -> int:
         """Refresh the vectors of what was touched since the last call; how many points."""
+        self.campaigns.tell(self.publisher)
         if self.publisher is None or self.publisher.live != self.live.version:
             return 0  # what readers see is of another version, until ours is adopted
         touched, gone = self.live.take_touched()
         self.publisher.remove(users=gone.users, items=gone.items)
-        self.publisher.push(*touched_points(self.live, touched))
+        self.publisher.push(*touched_points(self.live, touched, self.campaigns))
         return len(touched.users) + len(touched.items)
 
     def commit(
@@ -68,21 +71,18 @@ class Pipeline:
     ) -> SnapshotInfo:
         """Make all that was taken so far durable, with the offsets it came from."""
         self.dead_letters.flush()
-        own: dict[str, JSON] = {"tally": self.tally.to_json(), "version": self.live.version}
-        self.state.extra = {**progress, **own}
-        self.state.arrays = {**self.live.to_arrays(), **self.evaluator.to_arrays()}
+        self.state.extra = {**progress, "tally": self.tally.to_json(), "version": self.live.version}
+        arrays = self.live.to_arrays() | self.evaluator.to_arrays()
+        self.state.arrays = arrays | self.campaigns.to_arrays()
         return self.snapshots.commit(self.state, advise=advise)
 
     def adopt(self, version: Version) -> Iterator[None]:
-        """Serve a new model version: all vectors anew in fresh collections, then one flip.
-
-        Goes on by a chunk each time it is asked, so that a live stream is read in between.
-        """
+        """Serve a new version: fill fresh collections, a chunk each time it is asked, then flip."""
         self.coming = self.live.successor(version)
         if self.publisher is not None:
             filling = self.publisher.begin(version.number, self.live.dim, version.origin)
             yield
-            for space, points in all_points(self.coming):
+            for space, points in all_points(self.coming, self.campaigns):
                 filling.add(space, points)
                 yield
             filling.commit()

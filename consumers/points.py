@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.campaigns import Campaigns
 from consumers.index import PointBatch, Space, item_payload
 from consumers.live import LiveModel, Touched
 from stream.catalog import ItemRecord
@@ -20,21 +21,27 @@ def user_points(live: LiveModel, users: NDArray[np.int32]) -> PointBatch:
     return PointBatch(ids, live.user_vectors(users[kept]), [{}] * len(ids))
 
 
-def item_points(live: LiveModel, items: NDArray[np.int32]) -> PointBatch:
-    """Points of these items; those that were removed are left out."""
+def item_points(
+    live: LiveModel, items: NDArray[np.int32], campaigns: Campaigns | None = None
+) -> PointBatch:
+    """Points of these items, with the state of their campaigns; removed ones are left out."""
     items = items[~live.graph.catalog.removed(len(live.graph.items))[items]]
     ids = [live.graph.items.name(number) for number in items.tolist()]
     known = live.graph.catalog.items
-    payloads = [_payload(known.get(number)) for number in items.tolist()]
+    payloads = [_payload(known.get(number), campaigns) for number in items.tolist()]
     return PointBatch(ids, live.item_vectors(items), payloads)
 
 
-def touched_points(live: LiveModel, touched: Touched) -> tuple[PointBatch, PointBatch]:
+def touched_points(
+    live: LiveModel, touched: Touched, campaigns: Campaigns | None = None
+) -> tuple[PointBatch, PointBatch]:
     """Points of the users and of the items that were touched."""
-    return user_points(live, touched.users), item_points(live, touched.items)
+    return user_points(live, touched.users), item_points(live, touched.items, campaigns)
 
 
-def all_points(live: LiveModel) -> Iterator[tuple[Space, PointBatch]]:
+def all_points(
+    live: LiveModel, campaigns: Campaigns | None = None
+) -> Iterator[tuple[Space, PointBatch]]:
     """Everything there is, in chunks, as of the moment when each is asked for.
 
     Items last: many of them are touched all the time, and what is touched later is written twice.
@@ -44,7 +51,7 @@ def all_points(live: LiveModel) -> Iterator[tuple[Space, PointBatch]]:
         yield Space.USERS, user_points(live, users)
     for items in _chunks(len(live.graph.items)):
         live.refreshed(items=items)
-        yield Space.ITEMS, item_points(live, items)
+        yield Space.ITEMS, item_points(live, items, campaigns)
 
 
 def _chunks(n: int) -> Iterator[NDArray[np.int32]]:
@@ -52,10 +59,11 @@ def _chunks(n: int) -> Iterator[NDArray[np.int32]]:
         yield np.arange(start, min(start + CHUNK, n), dtype=np.int32)
 
 
-def _payload(record: ItemRecord | None) -> Mapping[str, object]:
+def _payload(record: ItemRecord | None, campaigns: Campaigns | None) -> Mapping[str, object]:
     if record is None:
         return {}
-    return item_payload(
+    told = {} if campaigns is None else campaigns.fields(record.campaign_id)
+    return {name: value for name, value in told.items() if value is not None} | item_payload(
         title=record.title,
         campaign=record.campaign_id,
         categories=record.categories,

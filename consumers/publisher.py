@@ -11,13 +11,13 @@ soon as a publisher is opened again:
 1. record in the manifest that two collections are begun
 2. make and fill them
 3. check them: counts, then searches against brute force
-4. bury in them what was removed meanwhile
+4. bury in them what was removed meanwhile, and say what has become of campaigns
 5. flip both aliases in one request, and read them back
 6. record in the manifest that the version is published: from here on it is the live one
 7. drop what is neither live nor the one before
 """
 
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -233,6 +233,23 @@ class Publisher:
             for pair in self._state.kept:
                 self._bury(pair, space, ids, sequence)
 
+    def tell(self, campaigns: Mapping[str, Mapping[str, object]]) -> None:
+        """Set fields of the items of campaigns, in every version that is or may become live.
+
+        Raises
+        ------
+        Superseded
+            If a newer publisher has taken over.
+        """
+        if not campaigns:
+            return
+        self._check_current()
+        if self._filling is not None and self._filling.open:
+            self._filling.campaigns.update(campaigns)
+        sequence = self._next_sequence()
+        for pair in self._state.kept:
+            self.index.set_payload(pair.items, campaigns, sequence=sequence)
+
     def sweep(self, before: int | None = None) -> None:
         """Delete tombstones of sequences below ``before``, by default those of past generations.
 
@@ -273,6 +290,7 @@ class Publisher:
             sequence = self._next_sequence()
             for space, ids in filling.removed.items():
                 self._bury(pair, space, sorted(ids), sequence)
+            self.index.set_payload(pair.items, filling.campaigns, sequence=sequence)
             self._on_step(4)
             aliases = self._flip(pair)
             self._on_step(5)

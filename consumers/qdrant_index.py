@@ -30,6 +30,7 @@ from consumers.index import (
 )
 from consumers.index_rules import (
     check_batch,
+    check_fields,
     check_ids,
     check_k,
     check_name,
@@ -37,9 +38,10 @@ from consumers.index_rules import (
     check_sequence,
 )
 from consumers.qdrant_connection import connect, translated
-from consumers.qdrant_filter import LIVING, fence, to_filter, tombstones
+from consumers.qdrant_filter import LIVING, fence, of_campaign, to_filter, tombstones
 from stream.deadline import Deadline
 
+CHANGES = 100  # of payloads in one request: each may touch many points
 SETTLE_TIMEOUT_S = 600.0
 SETTLE_POLL_S = 0.1
 
@@ -156,6 +158,23 @@ class QdrantIndex:
             q.PointStruct(id=point_id(space, i), vector={}, payload={"id": i, **own}) for i in ids
         )
         self._write(collection, points, sequence)
+
+    def set_payload(
+        self, collection: str, campaigns: Mapping[str, Mapping[str, object]], *, sequence: int
+    ) -> None:
+        check_sequence(sequence)
+        check_fields(campaigns)
+        changes = (
+            q.SetPayloadOperation(
+                set_payload=q.SetPayload(
+                    payload={**fields, "seq": sequence}, filter=of_campaign(name, sequence)
+                )
+            )
+            for name, fields in campaigns.items()
+        )
+        while some := list(islice(changes, CHANGES)):
+            with translated(self._where):
+                self._client.batch_update_points(collection, some, wait=True)
 
     def sweep(self, collection: str, before: int) -> None:
         with translated(self._where):

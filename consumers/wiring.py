@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers import languages
+from consumers.campaigns import Campaigns
 from consumers.edge_index import EdgeIndex
 from consumers.errors import ServerUnavailable, SettingsError
 from consumers.evaluator import Evaluator
@@ -188,6 +189,7 @@ def open_pipeline(
         texts=Texts(state.graph.catalog, embedder),
         evaluator=Evaluator(state.graph, served, share=share, compare_static=not live),
         live=served,
+        campaigns=Campaigns(state.graph, clock if live else None),
         publisher=publisher,
         snapshots=snapshots,
     )
@@ -247,6 +249,7 @@ def _restore(pipeline: Pipeline, versions: Versions) -> None:
         pipeline.live.use(versions.open(number))
     pipeline.live.restore(arrays)
     pipeline.evaluator.restore(arrays)
+    pipeline.campaigns.restore(arrays)
     if number:
         pipeline.evaluator.follow(pipeline.live)
 

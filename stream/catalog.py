@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.events import Campaign, Item
+from stream.events import BidFor, Campaign, Item
 from stream.growing import Growing
+from stream.zones import DAY_US
 
 _NEVER = -1
 TEXT = "text"  # name of the vector, given or embedded, that stands for an item's text
@@ -59,12 +60,15 @@ class ItemRecord:
 
 @dataclass(frozen=True, slots=True)
 class CampaignRecord:
-    """State of one campaign; None where it was not said.
+    """State of one campaign; None where it was not said. Fields as in `stream.events.Campaign`.
 
     Attributes
     ----------
     told_us : int
         Event time of what is known here.
+    starts_us, ends_us : int, or None for no bound
+    hours : hours of the day in ``zone``, 0 to 23; empty for all
+    targeting : keywords; empty for everybody
     """
 
     told_us: int
@@ -73,6 +77,45 @@ class CampaignRecord:
     pacing: float | None = None
     cap: int | None = None
     paused: bool | None = None
+    currency: str | None = None
+    daily_budget: float | None = None
+    total_budget: float | None = None
+    bid: float | None = None
+    bid_for: BidFor | None = None
+    cap_window_s: int | None = None
+    starts_us: int | None = None
+    ends_us: int | None = None
+    hours: tuple[int, ...] = ()
+    zone: str = "UTC"
+    targeting: tuple[str, ...] = ()
+
+    @property
+    def window_us(self) -> int:
+        """For how long an impression counts towards the cap, microseconds: a day if not said."""
+        return DAY_US if self.cap_window_s is None else self.cap_window_s * 1_000_000
+
+
+_SAID = (
+    "budget_left", "pacing", "cap", "paused", "currency", "daily_budget", "total_budget", "bid",
+    "bid_for", "cap_window_s", "starts_us", "ends_us",
+)  # fmt: skip
+
+
+def campaign_of(event: Campaign) -> CampaignRecord:
+    """What an event says of its campaign."""
+    return CampaignRecord(
+        told_us=event.time_us,
+        event_id=event.event_id,
+        **{name: getattr(event, name) for name in _SAID},
+        hours=tuple(sorted(set(event.hours or ()))),
+        zone=event.zone or "UTC",
+        targeting=event.targeting or (),
+    )
+
+
+def newer(event: Campaign, known: CampaignRecord | None) -> bool:
+    """Whether an event says something newer of its campaign than is known."""
+    return known is None or (event.time_us, event.event_id) > (known.told_us, known.event_id)
 
 
 def record_of(item: Item) -> ItemRecord:
@@ -135,17 +178,9 @@ class Catalog:
 
     def tell(self, campaign: Campaign) -> bool:
         """Take in a campaign's state; False if a newer one is known."""
-        known = self._campaigns.get(campaign.campaign_id)
-        if known and (campaign.time_us, campaign.event_id) <= (known.told_us, known.event_id):
+        if not newer(campaign, self._campaigns.get(campaign.campaign_id)):
             return False
-        self._campaigns[campaign.campaign_id] = CampaignRecord(
-            told_us=campaign.time_us,
-            event_id=campaign.event_id,
-            budget_left=campaign.budget_left,
-            pacing=campaign.pacing,
-            cap=campaign.cap,
-            paused=campaign.paused,
-        )
+        self._campaigns[campaign.campaign_id] = campaign_of(campaign)
         self.changed_campaigns.add(campaign.campaign_id)
         return True
 

@@ -47,7 +47,9 @@ def campaigns_of(table: Table) -> Iterator[tuple[str, CampaignRecord]]:
     for name, record in zip(
         table["campaign"].to_pylist(), table["record"].to_pylist(), strict=True
     ):
-        yield name, CampaignRecord(**json.loads(record))
+        plain: dict[str, Any] = json.loads(record)
+        plain.update((many, tuple(plain.get(many, ()))) for many in ("hours", "targeting"))
+        yield name, CampaignRecord(**plain)
 
 
 def _to_json(record: ItemRecord) -> str:

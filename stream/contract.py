@@ -30,11 +30,13 @@ _BY_TYPE: Final = {
     "less_than_equal": "out_of_range",
     "string_too_long": "too_long",
     "too_long": "too_long",
+    "unknown_zone": "unknown_zone",
+    "contradiction": "contradiction",
 }
+_TIMES: Final = ("occurred_at", "expires_at", "starts_at", "ends_at")
 _BY_FIELD: Final = {
     "schema_version": "unknown_version",
-    "occurred_at": "invalid_time",
-    "expires_at": "invalid_time",
+    **dict.fromkeys(_TIMES, "invalid_time"),
 }
 
 
@@ -131,7 +133,7 @@ def _slug(error: ErrorDetails) -> str:
     kind = error["type"]
     if kind == "missing":
         return "missing_field"
-    if kind == "greater_than_equal" and field in ("occurred_at", "expires_at"):
+    if kind == "greater_than_equal" and field in _TIMES:
         return "time_before_1970"
     if field in _BY_FIELD:
         return _BY_FIELD[field]

@@ -7,9 +7,10 @@ upgraded first; an optional field that is absent and one that is ``null`` mean t
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -17,8 +18,11 @@ from pydantic import (
     GetJsonSchemaHandler,
     StringConstraints,
     TypeAdapter,
+    model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from stream import zones
 
 SCHEMA_VERSION: Final = 1
 ID_CHARACTERS: Final = 256
@@ -30,6 +34,10 @@ VECTOR_LENGTH: Final = 4_096
 VECTOR_COMPONENT: Final = 1e6  # its square, summed 4,096 times, stays finite in float32
 POSITION: Final = 1_000_000
 AMOUNT: Final = 1e12
+BID: Final = 1e6
+CAP: Final = 1_000_000
+CAP_WINDOW_S: Final = (60, 31 * 86_400)
+KEYWORDS: Final = 64
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 # RFC 3339 with a mandatory zone: "2026-11-23T18:34:00.123456Z". Digits past the microsecond are
@@ -80,10 +88,28 @@ Position = Annotated[int, Field(strict=True, ge=0, le=POSITION)]
 Propensity = Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False)]
 Value = Annotated[float, Field(strict=True, ge=-AMOUNT, le=AMOUNT, allow_inf_nan=False)]
 Amount = Annotated[float, Field(strict=True, ge=0, le=AMOUNT, allow_inf_nan=False)]
+Bid = Annotated[float, Field(strict=True, gt=0, le=BID, allow_inf_nan=False)]
+BidFor = Literal["impression", "click", "conversion"]
+CapWindow = Annotated[int, Field(strict=True, ge=CAP_WINDOW_S[0], le=CAP_WINDOW_S[1])]
+Hour = Annotated[int, Field(strict=True, ge=0, le=23)]
 Component = Annotated[
     float, Field(strict=True, ge=-VECTOR_COMPONENT, le=VECTOR_COMPONENT, allow_inf_nan=False)
 ]
 Vector = Annotated[tuple[Component, ...], Field(min_length=1, max_length=VECTOR_LENGTH)]
+
+
+def _known_zone(zone: str) -> str:
+    if zone not in zones.names():
+        raise PydanticCustomError("unknown_zone", "not a zone of the IANA database")
+    return zone
+
+
+Zone = Annotated[Id, AfterValidator(_known_zone)]
+
+
+def _microseconds(moment: datetime) -> int:
+    since = moment - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 class _Common(BaseModel):
@@ -98,8 +124,7 @@ class _Common(BaseModel):
     @property
     def time_us(self) -> int:
         """Event time in microseconds since the Unix epoch, UTC."""
-        since = self.occurred_at - EPOCH
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        return _microseconds(self.occurred_at)
 
 
 class Click(_Common):
@@ -168,10 +193,7 @@ class Item(_Common):
     @property
     def expires_us(self) -> int | None:
         """Expiry in microseconds since the Unix epoch, UTC; None for never."""
-        if self.expires_at is None:
-            return None
-        since = self.expires_at - EPOCH
-        return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+        return None if self.expires_at is None else _microseconds(self.expires_at)
 
 
 class ItemRemoved(_Common):
@@ -182,14 +204,52 @@ class ItemRemoved(_Common):
 
 
 class Campaign(_Common):
-    """State of a campaign: budget left, pacing (0 stops, 1 is free), cap a user and day."""
+    """A campaign as it now is, as a whole: what an event does not say is not known any more.
+
+    Amounts are in ``currency``. ``bid`` is the price of a thousand impressions, or of one ad click
+    or one conversion, as ``bid_for`` says. ``daily_budget`` is of a calendar day in ``zone``, and
+    ``hours`` are those of its clock. A user is shown the campaign ``cap`` times in ``cap_window_s``
+    seconds. ``targeting`` are keywords of which a request must name at least one.
+    """
 
     type: Literal["campaign"] = "campaign"
     campaign_id: Id
     budget_left: Amount | None = None
     pacing: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = None
-    cap: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] | None = None
+    cap: Annotated[int, Field(strict=True, ge=1, le=CAP)] | None = None
     paused: Annotated[bool, Field(strict=True)] | None = None
+    currency: Currency | None = None
+    daily_budget: Amount | None = None
+    total_budget: Amount | None = None
+    bid: Bid | None = None
+    bid_for: BidFor | None = None
+    cap_window_s: CapWindow | None = None
+    starts_at: Time | None = None
+    ends_at: Time | None = None
+    hours: Annotated[tuple[Hour, ...], Field(min_length=1, max_length=24)] | None = None
+    zone: Zone | None = None
+    targeting: Annotated[tuple[Id, ...], Field(min_length=1, max_length=KEYWORDS)] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        starts, ends = self.starts_at, self.ends_at
+        if starts is not None and ends is not None and ends <= starts:
+            raise PydanticCustomError("contradiction", "ends_at is not after starts_at")
+        if (self.bid is None) != (self.bid_for is None):
+            raise PydanticCustomError("contradiction", "bid and bid_for go together")
+        if self.cap_window_s is not None and self.cap is None:
+            raise PydanticCustomError("contradiction", "cap_window_s without a cap")
+        return self
+
+    @property
+    def starts_us(self) -> int | None:
+        """Start in microseconds since the Unix epoch, UTC; None for always."""
+        return None if self.starts_at is None else _microseconds(self.starts_at)
+
+    @property
+    def ends_us(self) -> int | None:
+        """End, not included, in microseconds since the Unix epoch, UTC; None for never."""
+        return None if self.ends_at is None else _microseconds(self.ends_at)
 
 
 class EraseUser(_Common):

@@ -23,6 +23,7 @@ from stream.exposure import exposed
 from stream.growing import Growing
 from stream.histories import Histories, Recent
 from stream.joins import Joins
+from stream.ledger import Ledger
 from stream.view import GraphConfig, GraphView, horizon
 from stream.vocabulary import Vocabulary
 
@@ -101,6 +102,7 @@ class Graph:
         self.catalog = Catalog()
         self.edges = EdgeLog(self.config.slab_rows)
         self.chains = Chains(self.edges)
+        self.ledger = Ledger()
         self.degrees = Degrees(self.config.degree_cap, self.config.window_us)
         self.joins = Joins(
             self.edges,
@@ -131,11 +133,13 @@ class Graph:
         """
         first = self.edges.next
         effects = _Effects()
+        self.ledger.take(batch, keep, self.catalog, self.items)
         for rows in self._spans(batch, keep):
             self._span(batch, rows, effects)
             self.joins.passed(batch.partition, len(rows))
         if len(keep):
             self.now_us = max(self.now_us, int(batch.time_us[keep].max()))
+        self.ledger.settle(self.users)
         self._scrub()
         applied = self._applied(first, effects)
         # What an event within the window may refer to must still be there, in every order.
@@ -215,10 +219,12 @@ class Graph:
             number = self.users.erase(name)
             if number >= 0:
                 self.joins.erased.add(number)
+                self.ledger.caps.erase(number)
         elif kind == Kind.CAMPAIGN:
             campaign = cast(Campaign, batch.models[i])
             if self.catalog.tell(campaign):
                 effects.campaigns.add(campaign.campaign_id)
+                self.ledger.moved.add(campaign.campaign_id)
         else:
             number = int(self.items.intern([batch.item[i]])[0])
             if kind == Kind.ITEM_REMOVED:
@@ -271,6 +277,7 @@ class Graph:
         self.users.mark_saved()
         self.items.mark_saved()
         self.catalog.mark_saved()
+        self.ledger.mark_saved()
         self.joins.amended.clear()
         self.erased.clear()
         self.touched.data[:] = False

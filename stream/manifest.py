@@ -12,7 +12,8 @@ from stream.errors import SnapshotCorrupt, SnapshotForeign
 from stream.segments import Logs, Piece
 from stream.state import JSON
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # 1 knew no spend, caps and traffic: they begin where such a snapshot was taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +85,10 @@ def read(path: Path) -> Manifest:
         found = hashlib.sha256(_canonical(body).encode()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotCorrupt(f"{path}: no snapshot manifest: {error!r}") from error
-    if version != FORMAT:
+    if version not in READABLE:
         raise SnapshotForeign(
-            f"{path}: format {version}, this program reads {FORMAT}; use the program that wrote it"
+            f"{path}: format {version}, this program reads 1 to {FORMAT}; "
+            "use the program that wrote it"
         )
     if found != told:
         raise SnapshotCorrupt(f"{path}: SHA-256 is {found}, expected {told}")

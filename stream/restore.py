@@ -11,6 +11,7 @@ from stream.catalog_table import campaigns_of, items_of
 from stream.edges import EdgeRows
 from stream.errors import SnapshotCorrupt, SnapshotForeign
 from stream.graph import Graph
+from stream.ledger_table import CAPS, ledger_state, restore_ledger
 from stream.manifest import Manifest
 from stream.ordering import Orderer, OrderingConfig
 from stream.segments import Segments, Table
@@ -28,6 +29,7 @@ def small_state(state: State) -> dict[str, Any]:
         "first": graph.edges.first,
         "next": graph.edges.next,
         "window_us": graph.config.window_us,
+        "ledger": ledger_state(graph.ledger),
         "watermarks": _by_partition(state.orderer.watermarks),
         "windows": {
             name: {"block": window.lanes.block, "rows": _by_partition(window.lanes.rows())}
@@ -86,6 +88,9 @@ class Restorer:
         catalog = [row for table in self._tables("catalog") for row in items_of(table)]
         campaigns = [row for table in self._tables("campaigns") for row in campaigns_of(table)]
         graph.catalog.restore(catalog, campaigns)
+        starts = [piece.start for piece in self._manifest.logs.get(CAPS, ())]
+        ledger = self._manifest.state.get("ledger")  # none in a snapshot of format 1
+        restore_ledger(graph.ledger, self._tables, starts, graph.catalog.campaigns, ledger)
         return graph
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:

@@ -7,11 +7,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stream import ledger_table
 from stream.batch import Partition
 from stream.catalog import Catalog
 from stream.catalog_table import campaign_table, item_table
 from stream.edges import EdgeRows
 from stream.graph import Graph
+from stream.ledger_table import ledger_changes
 from stream.ordering import Orderer
 from stream.segments import Change, Logs, Table
 from stream.vocabulary import Vocabulary
@@ -70,6 +72,7 @@ def changes(state: State, logs: Logs) -> Iterator[Change]:
     yield from _name_changes("items", graph.items, logs)
     yield from _degree_changes(graph, logs)
     yield from _catalog_changes(graph.catalog, logs)
+    yield from ledger_changes(graph.ledger, logs)
     for name, window in windows(state).items():
         yield from _window_changes(name, window, logs)
     for name, array in state.arrays.items():
@@ -79,6 +82,7 @@ def changes(state: State, logs: Logs) -> Iterator[Change]:
 def first_chunks(state: State) -> dict[str, int]:
     """The oldest chunk that is still needed, of the logs whose old ones are not."""
     first = {"edges": state.graph.edges.first // CHUNK}
+    first[ledger_table.CAPS] = state.graph.ledger.caps.first // ledger_table.CHUNK
     for name, window in windows(state).items():
         for partition in window.lanes.rows():
             first[lane_log(name, partition)] = min(window.sizes(partition), default=1 << 62)

@@ -12,6 +12,7 @@ from consumers.index import (
 )
 from consumers.local_qdrant import QdrantAddress
 from consumers.qdrant_index import QdrantIndex
+from tests.consumers.campaign_contract import CampaignContract
 from tests.consumers.index_contract import IndexContract
 
 
@@ -23,7 +24,7 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-class TestEdgeIndex(IndexContract):
+class TestEdgeIndex(IndexContract, CampaignContract):
     @pytest.fixture(scope="class")
     @classmethod
     def index(cls, memory: Path) -> Iterator[VectorIndex]:
@@ -32,7 +33,7 @@ class TestEdgeIndex(IndexContract):
         index.close()
 
 
-class TestQdrantIndex(IndexContract):
+class TestQdrantIndex(IndexContract, CampaignContract):
     @pytest.fixture(scope="class")
     @classmethod
     def index(cls, qdrant: QdrantAddress) -> Iterator[VectorIndex]:

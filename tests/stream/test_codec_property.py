@@ -73,6 +73,11 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
         "propensity": st.floats(1e-300, 1),
         "value": finite,
         "currency": st.sampled_from(["EUR", "USD"]),
+        "bid": st.floats(1e-6, 1e6),
+        "bid_for": st.sampled_from(["impression", "click", "conversion"]),
+        "ends_at": spellings,
+        "zone": st.sampled_from(["UTC", "Asia/Tokyo", "Nowhere"]),
+        "hours": st.lists(st.integers(0, 23)),
         "vectors": st.fixed_dictionaries({"text": st.lists(st.floats(-1e6, 1e6), min_size=2)}),
         "unknown": st.recursive(st.none() | finite | identifiers, st.lists, max_leaves=4),
     }

@@ -101,7 +101,7 @@ def test_another_format_or_configuration_is_refused(
         store.load(OPTIONS, replace(ORDERING, block=5))
     whole = json.loads(path.read_text())
     path.write_text(json.dumps({**whole, "format": 99}))
-    with pytest.raises(SnapshotForeign, match="format 99, this program reads 1"):
+    with pytest.raises(SnapshotForeign, match="format 99, this program reads 1 to 2"):
         store.newest()
 
 
