@@ -269,6 +269,10 @@ class SnapshotStore:
 
         return self._first_valid(check)
 
+    def latest(self) -> int:
+        """Number of the newest snapshot, not looked into; 0 if there is none."""
+        return max(self._numbers(), default=0)
+
     def load(
         self, graph: GraphConfig | None = None, ordering: OrderingConfig | None = None
     ) -> State | None:
