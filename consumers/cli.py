@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers import doctor, enriching, feed, programs
+from consumers.cli_serve import serve
 from consumers.flags import (
     Anew,
     BaseShare,
@@ -55,6 +56,7 @@ app = typer.Typer(
 )
 local = typer.Typer(help="A real Kafka and a real Qdrant on this machine, for a person to try.")
 app.add_typer(local, name="local")
+app.command()(serve)
 
 
 def _end(code: int) -> None:
