@@ -2,7 +2,7 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from consumers.asking import Wish
 from consumers.index import Conditions
@@ -15,10 +15,20 @@ MOST_RECENT = 100
 MOST_VALUES = 256
 MOST_BOOSTS = 32
 MOST_BATCH = 64
-MOST_LISTED = 2_000  # candidates of all requests of a batch together
+MOST_K_BATCHED = 100
 LARGEST = 1e9
 
 Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST_VALUES)]
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 5.0 is the integer 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# The bounds come first: behind the validator they would not be in the document.
+K = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_whole)]
+BatchedK = Annotated[int, Field(ge=1, le=MOST_K_BATCHED), BeforeValidator(_whole)]
 Price = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 
 
@@ -62,6 +72,15 @@ class BoostRequest(_Value):
         default=0.0, ge=-100, le=100, allow_inf_nan=False, description="On the scale of scores"
     )
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string"}}}
+                for name in ("category", "campaign")
+            ]
+        }
+    )
+
     @model_validator(mode="after")
     def _aimed(self) -> Self:
         if self.category is None and self.campaign is None:
@@ -75,7 +94,7 @@ class Diversity(_Value):
     relevance: float | None = Field(
         default=None, ge=0, le=1, allow_inf_nan=False, description="λ of MMR; 1 is by score alone"
     )
-    per_category: int | None = Field(default=None, ge=1, le=MOST_K, description="At most so many")
+    per_category: K | None = Field(default=None, description="At most so many")
 
 
 class Exploration(_Value):
@@ -103,7 +122,7 @@ class CandidatesRequest(_Value):
         default=[], max_length=MOST_RECENT, description="Items just dealt with, the newest first"
     )
     context: Context = Context()
-    k: int = Field(default=20, ge=1, le=MOST_K)
+    k: K = 20
     filter: Filter = Filter()
     exclude: Exclude = Exclude()
     boosts: list[BoostRequest] = Field(default=[], max_length=MOST_BOOSTS)
@@ -130,6 +149,12 @@ class CandidatesRequest(_Value):
         )
 
 
+class BatchedRequest(CandidatesRequest):
+    """One list of a batch."""
+
+    k: BatchedK = 20
+
+
 class BatchRequest(_Value):
     """Several lists at once, answered in their order under one deadline."""
 
@@ -137,14 +162,7 @@ class BatchRequest(_Value):
         json_schema_extra={"examples": [{"requests": [{"user_id": "u-17"}, {"user_id": "u-4"}]}]}
     )
 
-    requests: list[CandidatesRequest] = Field(min_length=1, max_length=MOST_BATCH)
-
-    @model_validator(mode="after")
-    def _bounded(self) -> Self:
-        wanted = sum(request.k for request in self.requests)
-        if wanted > MOST_LISTED:
-            raise ValueError(f"{wanted} items in all, at most {MOST_LISTED}: send several batches")
-        return self
+    requests: list[BatchedRequest] = Field(min_length=1, max_length=MOST_BATCH)
 
 
 def _conditions(filter: Filter, exclude: Exclude) -> Conditions:

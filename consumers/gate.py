@@ -4,14 +4,12 @@ Plain functions that hand awaitables on: nothing here waits, so nothing needs to
 """
 
 import re
-import sys
 import threading
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from time import perf_counter
-from typing import TextIO
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,10 +33,17 @@ SAFE_HEADERS = [
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path of the API, and the role that it asks for; None for everybody."""
+    """A path of the API.
+
+    Attributes
+    ----------
+    role : that it asks for; None for everybody
+    takes : the method that comes with a body, where there is one
+    """
 
     template: str
     role: Role | None
+    takes: str | None = None
 
     def matches(self, path: str) -> bool:
         """Whether a path is of this form."""
@@ -47,13 +52,13 @@ class Route:
 
 
 ROUTES = (
-    Route("/v1/candidates", Role.READ),
-    Route("/v1/candidates/batch", Role.READ),
+    Route("/v1/candidates", Role.READ, "POST"),
+    Route("/v1/candidates/batch", Role.READ, "POST"),
     Route("/v1/items/{id}/similar", Role.READ),
     Route("/v1/users/{id}", Role.READ),
     Route("/v1/version", Role.READ),
-    Route("/v1/events", Role.EVENTS),
-    Route("/v1/operate/index", Role.OPERATE),
+    Route("/v1/events", Role.EVENTS, "POST"),
+    Route("/v1/operate/index", Role.OPERATE, "PUT"),
     Route("/metrics", Role.OPERATE),
     Route("/healthz", None),
     Route("/readyz", None),
@@ -73,19 +78,19 @@ def route_of(path: str) -> Route:
 
 
 class Audit:
-    """A line of JSON for each operator action, also for those refused; appended and flushed.
+    """A line of JSON for each operator action, also for those refused, on the disk at once.
 
     Parameters
     ----------
-    path : Path, optional
-        Without one, lines go to the standard error.
+    path : Path
+        Opened for each line: there are few.
     clock : Clock
     """
 
-    def __init__(self, path: Path | None, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
         self._clock = clock
         self._lock = threading.Lock()
-        self._file: TextIO = sys.stderr if path is None else path.open("a", encoding="utf-8")
 
     def write(self, who: str, method: str, path: str, status: int) -> None:
         """Note who did what, and how it ended."""
@@ -97,15 +102,9 @@ class Audit:
                 "path": path[:256].encode("utf-8", "replace").decode(),
                 "status": status,
             }
-        ).decode()
-        with self._lock:
-            self._file.write(line + "\n")
-            self._file.flush()
-
-    def close(self) -> None:
-        """Give the file back."""
-        if self._file is not sys.stderr:
-            self._file.close()
+        )
+        with self._lock, self._path.open("ab") as file:
+            file.write(line + b"\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,7 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         key, problem = self._admitted(route, headers)
         if problem is None:
-            problem = self._sized(scope["method"], headers)
+            problem = self._fit(headers, takes=scope["method"] == route.takes)
         who = ANYBODY if key is None else key.name
         scope["state"] = {
             **scope.get("state", {}),
@@ -175,13 +174,18 @@ class Gate:
             return key, Problem(429, "rate-limited", detail, headers=after)
         return key, None
 
-    def _sized(self, method: str, headers: dict[bytes, bytes]) -> Problem | None:
+    def _fit(self, headers: dict[bytes, bytes], *, takes: bool) -> Problem | None:
         """Why a body is not read. The server holds a body to the length that it declares."""
         if b"transfer-encoding" in headers:
             return Problem(411, "length-required", "send the body with a Content-Length, unchunked")
         length = headers.get(b"content-length", b"0")
-        if method in ("POST", "PUT") and b"content-length" not in headers:
-            return Problem(411, "length-required", "send a Content-Length with the body")
+        if takes:
+            if b"content-length" not in headers:
+                return Problem(411, "length-required", "send a Content-Length with the body")
+            kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+            if kind != b"application/json":
+                got = kind.decode("latin-1") or "no Content-Type"
+                return Problem(415, "not-json", f"{got}: send application/json")
         if not length.isdigit() or int(length[:20]) > self.body_bytes:
             return Problem(
                 413,

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 from consumers.problems import FieldError, Problem
 from stream.clock import Clock
@@ -18,6 +18,7 @@ from stream.sink import EventSink
 
 REMEMBERED = 20_000
 RETRY_S = 1
+EXACT = 2.0**53
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Intake:
         Raises
         ------
         Problem
-            422 if any is not an event (none is sent then) or the key was used for others; 409 if
+            422 if any is not an event (none is sent then); 409 if the key was used for others or
             the same is under way; 503 if they cannot be sent in time.
         """
         checked = self._checked(events)
@@ -116,7 +117,7 @@ class Intake:
                 return None
         if done.digest != digest:
             raise Problem(
-                422, "idempotency-key-reused", "this Idempotency-Key came with other events before"
+                409, "idempotency-key-reused", "this Idempotency-Key came with other events before"
             )
         if done.accepted is None:
             raise Problem(
@@ -144,9 +145,20 @@ class Intake:
 
 def _line(event: Any) -> bytes:
     try:
-        return json.dumps(event, ensure_ascii=False, allow_nan=False).encode()
+        return json.dumps(_whole(event), ensure_ascii=False, allow_nan=False).encode()
     except ValueError as error:
         raise EventRejected("invalid_json", f"JSON has no such value: {error}") from error
+
+
+def _whole(value: Any) -> Any:
+    """The same with 5.0 as 5: JSON, and so the document, has one kind of number."""
+    if isinstance(value, dict):
+        return {k: _whole(v) for k, v in cast(dict[str, Any], value).items()}
+    if isinstance(value, list):
+        return list(map(_whole, value))
+    if isinstance(value, float) and value.is_integer() and abs(value) < EXACT:
+        return int(value)
+    return value
 
 
 def _key(event: Event) -> bytes | None:

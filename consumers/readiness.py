@@ -1,8 +1,9 @@
 """Whether a server is fit to be asked, and if not, every reason why."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from consumers.breaker import Breaker
 from consumers.errors import ConsumerError
 from consumers.finder import Finder
 from consumers.follower import Follower
@@ -27,8 +28,8 @@ class Readiness:
     live : bool
         Whether a topic is followed.
     loops : threads that must not have ended
-    resting : callable
-        Whether the index is not asked now.
+    breaker : Breaker
+        Of the index, which is not looked at while an operator holds it.
     """
 
     follower: Follower
@@ -37,7 +38,7 @@ class Readiness:
     most_lag: int
     live: bool
     loops: tuple[Background, ...]
-    resting: Callable[[], bool]
+    breaker: Breaker
 
     def reasons(self, deadline: Deadline) -> list[str]:
         """Why it is not ready; empty when it is."""
@@ -66,8 +67,10 @@ class Readiness:
             yield f"{lag} messages behind the topic, at most {self.most_lag}"
 
     def _index(self, collection: str, deadline: Deadline) -> Iterable[str]:
-        if self.resting():
-            yield "the index is not asked: it failed several times, or an operator said so"
+        if self.breaker.held:
+            return
+        if self.breaker.open:
+            yield "the index has failed several times in a row and is not asked for a moment"
             return
         try:
             if not self.finder.holds(collection, deadline):

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import Body, Header, Path, Query, Request
+from pydantic import StrictBool
 from starlette.responses import Response
 
 from consumers.api_answers import answer_value
@@ -166,7 +167,7 @@ class Routes:
         """Figures for Prometheus."""
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    def hold(self, asked: Annotated[bool, Body(embed=True)]) -> Response:
+    def hold(self, asked: Annotated[StrictBool, Body(embed=True)]) -> Response:
         """Have the index not asked, or asked again: lists come from memory and popularity."""
         self.breaker.held = not asked
         return _json({"asked": asked})

@@ -13,7 +13,7 @@ from consumers.gate import route_of
 from consumers.keys import Role
 from consumers.problems import MEDIA_TYPE, ProblemDocument, install
 from consumers.routes import MOST_EVENTS, Routes
-from stream.events import json_schema
+from stream.events import TIME_PATTERN, json_schema
 
 API_VERSION = "1.0.0"
 _COMPONENTS = "#/components/schemas/"
@@ -22,9 +22,10 @@ _MEANINGS = {
     401: "No API key, or one that is not known",
     403: "The key has not the role",
     404: "Nothing is known of it",
-    409: "The same request is under way",
+    409: "The same request is under way, or its key was used for others",
     411: "A body without its length",
     413: "The body is too large",
+    415: "A body that is not application/json",
     422: "The request is not valid; `errors` says where",
     429: "Too many requests under this key; `Retry-After` says when to come again",
     500: "A fault of the server",
@@ -45,7 +46,7 @@ class _Documented:
 
 
 def _operations(r: Routes) -> Sequence[_Documented]:
-    asks = (400, 411, 413, 422)
+    asks = (400, 411, 413, 415, 422)
     return (
         _Documented("POST", "/v1/candidates", r.candidates, answers.CandidatesAnswer, asks),
         _Documented("POST", "/v1/candidates/batch", r.batch, answers.BatchAnswer, asks),
@@ -114,7 +115,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     schemas["ProblemDocument"] = _moved(ProblemDocument.model_json_schema(), schemas)
-    schemas["Event"] = _moved(json_schema(), schemas)
+    schemas["Event"] = _moved(_as_taken(json_schema()), schemas)
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -133,6 +134,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return document
 
 
+_SINCE_1971 = TIME_PATTERN.replace("[0-9]{4}", "(197[1-9]|19[89][0-9]|[2-9][0-9]{3})", 1)
 _EXAMPLE_EVENT = {
     "type": "click",
     "event_id": "e-1",
@@ -154,6 +156,21 @@ def _secured(operation: dict[str, Any], role: Role | None) -> None:
 def _without_converters(made: Mapping[str, Any]) -> dict[str, Any]:
     paths = {path.replace(":path}", "}"): value for path, value in made["paths"].items()}
     return {**made, "paths": paths}
+
+
+def _as_taken(value: Any) -> Any:
+    """Say of events what their schema leaves to the contract: that a type and a late time are due.
+
+    A year later than the contract's, because whether a time is of 1970 depends on its zone.
+    """
+    if isinstance(value, list):
+        return list(map(_as_taken, value))
+    if not isinstance(value, dict):
+        return _SINCE_1971 if value == TIME_PATTERN else value
+    found = {k: _as_taken(v) for k, v in cast(dict[str, Any], value).items()}
+    if "const" in found.get("properties", {}).get("type", {}):
+        found["required"] = ["type", *found.get("required", ())]
+    return found
 
 
 def _moved(schema: Mapping[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,7 @@ def build(settings: Settings, keys: list[Key], clock: Clock, stack: ExitStack) -
         settings.ready_lag,
         settings.kafka is not None,
         loops,
-        lambda: breaker.open,
+        breaker,
     )
     routes = Routes(
         follower,
@@ -132,14 +132,12 @@ def build(settings: Settings, keys: list[Key], clock: Clock, stack: ExitStack) -
         settings.events_deadline_s,
         lambda: uuid.uuid4().hex,
     )
-    audit = Audit(settings.state / "audit.jsonl", clock)
-    stack.callback(audit.close)
     gate = Gate(
         application(routes),
         Keyring(keys),
         Buckets(settings.key_rate, settings.key_burst, clock),
         metrics,
-        audit,
+        Audit(settings.state / "audit.jsonl", clock),
         settings.deadline_s,
     )
     return Serving(gate, loops)
