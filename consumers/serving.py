@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from consumers import wiring
 from consumers.breaker import Breaker
 from consumers.errors import SettingsError
-from consumers.finder import Finder, IndexFinder, QdrantFinder
+from consumers.finder import Finder, IndexFinder
 from consumers.follower import Follower
 from consumers.gate import Audit, Gate
 from consumers.intake import Intake
@@ -28,6 +28,7 @@ from consumers.ladder import Ladder
 from consumers.lifecycle import Background, Stop
 from consumers.live import LiveModel
 from consumers.preferences import Preferences
+from consumers.qdrant_finder import QdrantFinder
 from consumers.readiness import Readiness
 from consumers.reconnecting import Reconnecting
 from consumers.remembered import LastGood
@@ -53,6 +54,8 @@ from stream.view import GraphConfig
 
 GRACE_S = 5
 KEPT_ALIVE_S = 30
+# A thread that has an answer to give would wait five milliseconds for one that computes.
+SWITCH_S = 0.0005
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def serve(settings: Settings) -> int:
         for loop in serving.loops:
             loop.start()
             stack.callback(loop.close)
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_S)
         # Its own handlers hand the signal on to ours when it has ended: exit code 0.
         stack.enter_context(Stop().listening())
         where = f"{'https' if settings.tls_certificate else 'http'}://{settings.host}"
@@ -153,7 +158,6 @@ def open_finder(settings: Settings) -> Finder:
     key = settings.qdrant_api_key
     return QdrantFinder(
         settings.qdrant,
-        grpc_port=settings.qdrant_grpc_port,
         api_key=None if key is None else key.get_secret_value(),
         ca=settings.qdrant_ca,
     )

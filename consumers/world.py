@@ -76,6 +76,7 @@ class World:
         self._codec = codec
         self._texts = texts
         self._known: OrderedDict[int, Known] = OrderedDict()
+        self._facts: dict[str, Facts] = {}  # as many as there are items
         self._stopped: tuple[str, ...] | None = None
         self._popular: dict[tuple[int, tuple[str, ...] | None], list[tuple[str, float]]] = {}
         self._shelves: dict[str, list[int]] | None = None
@@ -113,6 +114,9 @@ class World:
             self._known.clear()  # neither is in anything that is kept
         for user in applied.touched_users.tolist():
             self._known.pop(user, None)
+        for told in (applied.announced_items, applied.removed_items):
+            for item in told.tolist():
+                self._facts.pop(self.graph.items.name(item), None)
         if applied.campaigns:
             self._stopped = None
         if self._shelves is not None:
@@ -167,10 +171,14 @@ class World:
 
     def facts(self, item: str) -> Facts | None:
         """What rules go by; None where nothing is known of the item."""
+        found = self._facts.get(item)
+        return self._looked_up(item) if found is None else found
+
+    def _looked_up(self, item: str) -> Facts | None:
         record = self.graph.catalog.items.get(self.number(item))
         if record is None:
             return None
-        return Facts(
+        found = self._facts[item] = Facts(
             title=record.title,
             campaign=record.campaign_id,
             categories=record.categories,
@@ -178,6 +186,7 @@ class World:
             expires_us=record.expires_us,
             removed=record.removed,
         )
+        return found
 
     def vectors(self, items: Sequence[str]) -> NDArray[np.float32]:
         """Served vectors of items, float32[n, d + 1]; zero rows for unknown ones."""

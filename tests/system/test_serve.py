@@ -35,13 +35,11 @@ KEYS = f"reader read {READER}; producer events {PRODUCER}; operator operate {OPE
 
 @pytest.fixture
 def proxy(qdrant: QdrantAddress) -> Iterator[Proxy]:
-    with proxied(qdrant.grpc_port) as made:
+    with proxied(int(qdrant.url.rpartition(":")[2])) as made:
         yield made
 
 
-def settings_for(
-    kafka: str, qdrant: QdrantAddress, topic: str, state: Path, grpc_port: int
-) -> dict[str, object]:
+def settings_for(kafka: str, qdrant: QdrantAddress, topic: str, state: Path) -> dict[str, object]:
     return {
         "kafka": kafka,
         "topic": topic,
@@ -49,7 +47,7 @@ def settings_for(
         "served_topic": f"{topic}.served",
         "group": topic,
         "qdrant": qdrant.url,
-        "qdrant_grpc_port": grpc_port,
+        "qdrant_grpc_port": qdrant.grpc_port,
         "collection": f"serve-{topic}",
         "state": state,
         "snapshot_every_s": 1,
@@ -112,7 +110,7 @@ def ids(answer: dict[str, Any]) -> list[str]:
 def programs(
     kafka: str, qdrant: QdrantAddress, make_topic: Callable[..., str], tmp_path: Path
 ) -> dict[str, object]:
-    return settings_for(kafka, qdrant, make_topic(2), tmp_path / "state", qdrant.grpc_port)
+    return settings_for(kafka, qdrant, make_topic(2), tmp_path / "state")
 
 
 @pytest.fixture
@@ -132,8 +130,8 @@ def caller(
     assert goat("finetune", "--once", **programs).wait(180) == 0
     assert goat("publish", **programs).wait(120) == 0
     [port] = free_ports(1)
-    serving = programs | {"qdrant_grpc_port": proxy.port, "port": port, "api_keys": KEYS}
-    made = Caller(port, goat("serve", **serving, deadline_s=DEADLINE_S))
+    serving = programs | {"qdrant": f"http://127.0.0.1:{proxy.port}", "port": port}
+    made = Caller(port, goat("serve", **serving, api_keys=KEYS, deadline_s=DEADLINE_S))
     made.eventually(made.ready)
     yield made
     made.close()
