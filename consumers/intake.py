@@ -132,7 +132,8 @@ class Intake:
         if self._sink is None:
             raise Problem(503, "no-kafka", "this server has no Kafka to send events to: --kafka")
         keys = [_key(event) for event in events]
-        if not self._sending.acquire(timeout=deadline.remaining_s):
+        # The other half is the sink's own patience.
+        if not self._sending.acquire(timeout=deadline.remaining_s / 2):
             raise _unavailable("others are waiting for Kafka already")
         try:
             self._sink.send(values, keys)

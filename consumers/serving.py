@@ -212,7 +212,10 @@ def _events_sink(settings: Settings, stack: ExitStack) -> EventSink | None:
         return None
     with wiring.reaching():
         sink = KafkaSink(
-            wiring.cluster(settings), settings.topic, patience_s=settings.events_deadline_s
+            # A flush waits for a place and for the arrival, and others for the flush: half of each.
+            wiring.cluster(settings),
+            settings.topic,
+            patience_s=settings.events_deadline_s / 4,
         )
     stack.callback(sink.close)
     return sink

@@ -98,7 +98,8 @@ def allowed(
         return False
     if conditions.campaigns is not None and facts.campaign not in conditions.campaigns:
         return False
-    if conditions.categories is not None and not set(conditions.categories) & set(facts.categories):
+    wanted = conditions.categories
+    if wanted is not None and not any(name in wanted for name in facts.categories):
         return False
     now_us = conditions.now_us
     if now_us is not None and facts.expires_us is not None and facts.expires_us <= now_us:
@@ -122,9 +123,16 @@ def kept(
     barred: Collection[str] = (),
 ) -> list[Entry]:
     """Those of a pool that may be shown, each once, in their order."""
-    once = {entry.id: entry for entry in reversed(pool)}
-    unique = [entry for entry in pool if once.pop(entry.id, None) is not None]
-    return [e for e in unique if allowed(e, conditions, seen=seen, barred=barred)]
+    # Long lists are looked into as sets, made once.
+    seen = {*seen, *conditions.not_items}
+    barred = {*barred, *conditions.not_campaigns}
+    rest = replace(conditions, not_items=(), not_campaigns=())
+    unique = {entry.id: entry for entry in reversed(pool)}
+    return [
+        entry
+        for entry in pool
+        if unique.pop(entry.id, None) is not None and allowed(entry, rest, seen=seen, barred=barred)
+    ]
 
 
 def boosted(pool: Sequence[Entry], boosts: Sequence[Boost]) -> list[Entry]:
