@@ -48,15 +48,17 @@ class Filter(_Value):
 class Exclude(_Value):
     """What must not be shown."""
 
-    items: list[Id] = Field(default=[], max_length=MOST_EXCLUDED)
-    campaigns: list[Id] = Field(default=[], max_length=MOST_VALUES)
+    items: list[Id] = Field(default_factory=list[Id], max_length=MOST_EXCLUDED)
+    campaigns: list[Id] = Field(default_factory=list[Id], max_length=MOST_VALUES)
 
 
 class Context(_Value):
     """What is known of the moment, where nothing is known of the user."""
 
     categories: list[Id] = Field(
-        default=[], max_length=MOST_VALUES, description="What the page is about; no condition"
+        default_factory=list[Id],
+        max_length=MOST_VALUES,
+        description="What the page is about; no condition",
     )
 
 
@@ -119,15 +121,17 @@ class CandidatesRequest(_Value):
     request_id: Id | None = Field(default=None, description="Made when there is none")
     user_id: Id | None = None
     recent: list[Id] = Field(
-        default=[], max_length=MOST_RECENT, description="Items just dealt with, the newest first"
+        default_factory=list[Id],
+        max_length=MOST_RECENT,
+        description="Items just dealt with, the newest first",
     )
-    context: Context = Context()
+    context: Context = Field(default_factory=Context)
     k: K = 20
-    filter: Filter = Filter()
-    exclude: Exclude = Exclude()
-    boosts: list[BoostRequest] = Field(default=[], max_length=MOST_BOOSTS)
-    diversity: Diversity = Diversity()
-    exploration: Exploration = Exploration()
+    filter: Filter = Field(default_factory=Filter)
+    exclude: Exclude = Field(default_factory=Exclude)
+    boosts: list[BoostRequest] = Field(default_factory=list[BoostRequest], max_length=MOST_BOOSTS)
+    diversity: Diversity = Field(default_factory=Diversity)
+    exploration: Exploration = Field(default_factory=Exploration)
     explain: bool = False
     include_seen: bool = Field(default=False, description="Show again what the user dealt with")
 

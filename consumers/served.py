@@ -19,7 +19,7 @@ from stream.sink import EventSink
 
 CAPACITY = 20_000
 BATCH = 500
-WAIT_S = 0.2
+EVERY_S = 0.2  # each writing waits for the disk or the broker: lists go together
 SCHEMA_VERSION = 1
 
 
@@ -54,16 +54,19 @@ class ServedLog:
 
     def run(self, stop: threading.Event) -> None:
         """Write until told to stop, then what still waits."""
-        while not stop.is_set():
-            self.write(WAIT_S)
-        while self.write(0.0):
-            pass
+        while not stop.wait(EVERY_S):
+            self._empty()
+        self._empty()
         with suppress(SinkError):  # counted as lost already
             self._sink.close()
 
-    def write(self, wait_s: float) -> int:
+    def _empty(self) -> None:
+        while self.write():
+            pass
+
+    def write(self) -> int:
         """Write what waits, at most `BATCH`; how many lists."""
-        answers = self._waiting(wait_s)
+        answers = self._waiting()
         if not answers:
             return 0
         values = [msgspec.json.encode(record(answer)) for answer in answers]
@@ -77,10 +80,9 @@ class ServedLog:
             self.sent += len(answers)
         return len(answers)
 
-    def _waiting(self, wait_s: float) -> list[Answer]:
+    def _waiting(self) -> list[Answer]:
         answers: list[Answer] = []
         with suppress(queue.Empty):
-            answers.append(self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait())
             while len(answers) < BATCH:
                 answers.append(self._queue.get_nowait())
         return answers

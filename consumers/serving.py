@@ -247,6 +247,7 @@ def _http(settings: Settings) -> uvicorn.Config:
         access_log=False,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # nothing goes by a caller's address
         lifespan="off",
         timeout_graceful_shutdown=GRACE_S,
         timeout_keep_alive=KEPT_ALIVE_S,

@@ -142,7 +142,9 @@ class World:
         there = recent.item[0] >= 0
         history, time_us = recent.item[0][there], recent.time_us[0][there]
         if self.live.ready:
-            vector = self.live.user_vectors(at)[0]
+            # Of more events than count, the last to arrive do, which only the graph knows.
+            whole = recent if len(history) <= self.live.context else None
+            vector = self.live.user_vectors(at, whole)[0]
         else:
             vector = np.zeros(self.live.dim, np.float32)
         seen = tuple(dict.fromkeys(self.graph.items.name(i) for i in history.tolist()))

@@ -74,6 +74,29 @@ def test_below_that_there_is_popularity_in_the_segment_then_of_all(parts: Parts)
     assert parts.finder.asked == []
 
 
+def test_a_segment_follows_what_is_told_of_its_items(parts: Parts) -> None:
+    wish = Wish(30, context=("c1",))
+    assert "i4" in ids(parts.answer(wish))
+    parts.tell("item", item_id="i4", categories=["c9", "c2"])
+    assert "i4" not in ids(parts.answer(wish))
+    answer = parts.answer(Wish(30, context=("c9",)))
+    assert (answer.rung, ids(answer)) == (Rung.SEGMENT, ["i4"])
+    assert answer.slots[0].shown.facts.categories == ("c9", "c2")
+    both = parts.answer(Wish(30, context=("c9", "c2")))
+    assert len(ids(both)) == len(set(ids(both))) == 8  # i4 once; i5 has expired
+    parts.tell("item_removed", item_id="i4")
+    assert parts.answer(Wish(30, context=("c9",))).rung is Rung.POPULAR
+
+
+def test_a_user_of_more_events_than_count_has_the_vector_that_is_published(parts: Parts) -> None:
+    for item in ("i20", "i21", "i22", "i1"):
+        parts.tell("click", user_id="u1", item_id=item)
+    known = parts.world.user("u1")
+    number = parts.world.graph.users.find(["u1"])
+    assert known is not None and len(known.history) == 6
+    assert np.array_equal(known.vector, parts.world.live.user_vectors(number)[0])
+
+
 def test_similar_items_are_by_direction_and_popularity_does_not_count(parts: Parts) -> None:
     answer = parts.answer(Wish(5, similar_to="i3"))
     z = parts.world.vectors([f"i{n}" for n in range(ITEMS)])[:, :-1]

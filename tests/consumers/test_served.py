@@ -14,18 +14,18 @@ def answer(n: int) -> Answer:
 def test_what_finds_no_room_is_dropped_and_counted() -> None:
     log = ServedLog(Kept(), capacity=3)
     log.put([answer(n) for n in range(5)])
-    assert (log.write(0.0), log.sent, log.dropped, log.lost) == (3, 3, 2, 0)
-    assert log.write(0.0) == 0
+    assert (log.write(), log.sent, log.dropped, log.lost) == (3, 3, 2, 0)
+    assert log.write() == 0
 
 
 def test_what_the_sink_does_not_take_is_lost_and_counted() -> None:
     sink = Kept(fails=True)
     log = ServedLog(sink)
     log.put([answer(0), answer(1)])
-    assert log.write(0.0) == 2
+    assert log.write() == 2
     sink.fails = False
     log.put([answer(2)])
-    log.write(0.0)
+    log.write()
     assert (log.sent, log.lost) == (1, 2)
 
 

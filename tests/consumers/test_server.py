@@ -111,7 +111,7 @@ def test_similar_items_and_ids_with_slashes(site: Site) -> None:
 def test_what_is_served_is_handed_to_the_log(site: Site) -> None:
     asked = {"user_id": "u1", "k": 2, "request_id": "r", "exploration": {"epsilon": 0.5}}
     shown = site.client.post("/v1/candidates", json=asked).json()["items"]
-    assert site.served.write(0.0) == 1
+    assert site.served.write() == 1
     [(value, key)] = site.lists.sent
     record = json.loads(value)
     assert key == b"u1"
