@@ -72,7 +72,13 @@ def _operations(r: Routes) -> Sequence[_Documented]:
 def application(routes: Routes) -> FastAPI:
     """The routes as an ASGI application; whoever serves it puts a `Gate` before it."""
     # Its own pages load scripts from elsewhere: the document is enough.
-    app = FastAPI(title="goatstream", version=API_VERSION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="goatstream",
+        version=API_VERSION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,  # the gate knows the paths as they are
+    )
     install(app)
     for one in _operations(routes):
         app.add_api_route(

@@ -239,6 +239,7 @@ def test_every_bound_is_a_problem_that_says_where(site: Site, body: object, at: 
 def test_other_errors_are_problems_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     client, json_type = site.client, {"content-type": "application/json"}
     problem(client.get("/nowhere"), 404, "not-found")
+    problem(client.get("/v1/version/"), 404, "not-found")
     problem(client.get("/v1/candidates"), 405, "method-not-allowed")
     malformed = client.post("/v1/candidates", content=b'{"k": ', headers=json_type)
     problem(malformed, 400, "malformed-json")
