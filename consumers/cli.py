@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from consumers import enriching, programs, watching
+from consumers.cli_serve import serve
 from consumers.cli_tools import tools
 from consumers.flags import (
     Anew,
@@ -52,6 +53,7 @@ app = typer.Typer(
     "3 a server cannot be had, 70 a fault of ours, 130 stopped by a second interrupt.",
 )
 app.add_typer(tools)
+app.command()(serve)
 
 
 @app.command()

@@ -35,6 +35,20 @@ Embedder = Annotated[
 Model = Annotated[str | None, typer.Option(help='Hyper-parameters as JSON: {"dim": 32}.')]
 Batch = Annotated[int | None, typer.Option(help="Messages applied at a time.", min=1)]
 
+Host = Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")]
+Port = Annotated[int | None, typer.Option(help="Port to listen on.")]
+Patience = Annotated[
+    float | None, typer.Option(help="From a request for candidates to its answer, seconds.")
+]
+Keys = Annotated[
+    Path | None, typer.Option(help="File of API keys: `name role[,role] secret` a line.")
+]
+Unguarded = Annotated[
+    bool | None, typer.Option("--unguarded", help="Listen beyond this machine without API keys.")
+]
+Certificate = Annotated[Path | None, typer.Option(help="PEM file: serve over TLS.")]
+CertificateKey = Annotated[Path | None, typer.Option(help="PEM file: the certificate's key.")]
+
 Methods = Annotated[
     str | None,
     typer.Option(

@@ -15,6 +15,7 @@ code meaning
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Generator
@@ -64,6 +65,45 @@ class Stop:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+class Background:
+    """A loop in a thread, whose end by a fault of ours is printed and noticed.
+
+    Parameters
+    ----------
+    name : str
+    loop : callable
+        Given an event; returns soon after it is set.
+
+    Attributes
+    ----------
+    fault : str or None
+        What ended it before it was asked to.
+    """
+
+    def __init__(self, name: str, loop: Callable[[threading.Event], None]) -> None:
+        self.fault: str | None = None
+        self._stop = threading.Event()
+        self._loop = loop
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Ask for the end and wait for it; idempotent."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            self._loop(self._stop)
+        except Exception as error:  # noqa: BLE001 - it is reported, and makes the server not ready
+            self.fault = f"{self._thread.name} has ended: {type(error).__name__}: {error}"
+            traceback.print_exc()
 
 
 def guarded(program: Callable[[], int]) -> int:

@@ -159,9 +159,17 @@ class LiveModel:
         z = self._z[:n] if items is None else self._z[items]
         return np.concatenate([z, self.last.of(n, items)[:, None]], axis=1, dtype=np.float32)
 
-    def user_vectors(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Served vectors of these users as of now: float32[n, d + 1]."""
-        history = self.graph.recent(users, self.context)
+    def user_vectors(
+        self, users: NDArray[np.int32], history: Recent | None = None
+    ) -> NDArray[np.float32]:
+        """Served vectors of these users as of now: float32[n, d + 1].
+
+        Parameters
+        ----------
+        history : their last ``context`` events, where they are at hand
+        """
+        if history is None:
+            history = self.graph.recent(users, self.context)
         # What is asked next comes after all that has happened.
         now = np.full(len(users), self.graph.now_us + 1), np.full(len(users), self.graph.edges.next)
         return self._begun(self.fold(history), history, users, *now)

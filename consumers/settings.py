@@ -138,12 +138,35 @@ class Settings(BaseSettings):
     enrich_per_hour: int = Field(default=1_000, ge=0, description="Users described at most")
     enrich_history: int = Field(default=12, ge=1, le=100, description="Last items shown")
 
+    # Serving over HTTP.
+    host: str = Field(default="127.0.0.1", description="Address to listen on")
+    port: int = Field(default=8080, ge=1, le=65_535)
+    deadline_s: float = Field(
+        default=0.25, gt=0, le=30, description="From a request for candidates to its answer"
+    )
+    events_deadline_s: float = Field(
+        default=5.0, gt=0, le=60, description="From events to their arrival in the topic"
+    )
+    served_topic: str = Field(default="goat.served", description="Topic of lists served")
+    ready_lag: int = Field(default=10_000, ge=0, description="Messages behind and still ready")
+    api_keys: SecretStr | None = Field(
+        default=None, description="`name role[,role] secret`, several separated by semicolons"
+    )
+    api_keys_file: Path | None = Field(default=None, description="The same, a line each")
+    key_rate: float = Field(default=2_000.0, gt=0, description="Requests a second and key")
+    key_burst: float = Field(default=4_000.0, ge=1, description="Requests at once and key")
+    unguarded: bool = Field(default=False, description="Listen beyond this machine without keys")
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kafka_password is not None and self.kafka_username is None:
             raise ValueError("GOAT_KAFKA_PASSWORD is set without GOAT_KAFKA_USERNAME")
         if self.kafka_security.startswith("SASL") and self.kafka_sasl_mechanism is None:
             raise ValueError(f"{self.kafka_security} needs GOAT_KAFKA_SASL_MECHANISM")
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("GOAT_TLS_CERTIFICATE and GOAT_TLS_KEY go together: set both")
         return self
 
     def hyper_parameters(self) -> ModelConfig:

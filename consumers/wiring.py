@@ -109,7 +109,7 @@ def open_source(
         connect_timeout_s=CONNECT_TIMEOUT_S,
         member=member_of(settings.state),
     )
-    with _reaching():
+    with reaching():
         return KafkaSource(config, positions, clock)
 
 
@@ -139,7 +139,7 @@ def open_dead_letters(settings: Settings, *, kafka: bool) -> DeadLetterSink:
     if not kafka:
         return FileDeadLetters(settings.state / "dead_letters.jsonl")
     target = cluster(settings)
-    with _reaching():
+    with reaching():
         ensure_topic(target, settings.dead_letter_topic, Deadline.after(CONNECT_TIMEOUT_S))
         return KafkaDeadLetters(target, settings.dead_letter_topic)
 
@@ -147,13 +147,13 @@ def open_dead_letters(settings: Settings, *, kafka: bool) -> DeadLetterSink:
 def open_alert_topic(settings: Settings) -> KafkaSink:
     """The topic of drift alerts, made where it is not there."""
     target = cluster(settings)
-    with _reaching():
+    with reaching():
         ensure_topic(target, settings.alert_topic, Deadline.after(CONNECT_TIMEOUT_S))
         return KafkaSink(target, settings.alert_topic)
 
 
 @contextmanager
-def _reaching() -> Generator[None]:
+def reaching() -> Generator[None]:
     """What fails while a cluster is first reached means that it cannot be had."""
     try:
         yield

@@ -32,6 +32,8 @@ class KafkaSink:
     topic : str
     message_bytes : int
         Largest message that is sent; raise it with the topic's ``max.message.bytes``.
+    patience_s : float
+        Longest that a message may take to arrive, seconds: `flush` then says that it did not.
 
     Raises
     ------
@@ -40,9 +42,14 @@ class KafkaSink:
     """
 
     def __init__(
-        self, cluster: KafkaCluster, topic: str, *, message_bytes: int = MESSAGE_BYTES
+        self,
+        cluster: KafkaCluster,
+        topic: str,
+        *,
+        message_bytes: int = MESSAGE_BYTES,
+        patience_s: float = DELIVERY_TIMEOUT_S,
     ) -> None:
-        self._sender = _Sender(cluster, topic, message_bytes)
+        self._sender = _Sender(cluster, topic, message_bytes, patience_s)
 
     def send(self, values: Sequence[bytes], keys: Sequence[bytes | None] | None = None) -> None:
         """Send messages; those without a key spread over the partitions."""
@@ -106,12 +113,20 @@ class KafkaDeadLetters:
 class _Sender:
     """A producer of one topic that forgets no failure."""
 
-    def __init__(self, cluster: KafkaCluster, topic: str, message_bytes: int) -> None:
+    def __init__(
+        self,
+        cluster: KafkaCluster,
+        topic: str,
+        message_bytes: int,
+        patience_s: float = DELIVERY_TIMEOUT_S,
+    ) -> None:
         self._topic = topic
+        self._block_s = min(BLOCK_TIMEOUT_S, patience_s)
+        self._patience_s = patience_s
         self._where = f"topic {topic!r} at {cluster.bootstrap}"
         self._pending: list[Sent] = []
         self._closed = False
-        self._producer = _connect(cluster, topic, message_bytes)
+        self._producer = _connect(cluster, topic, message_bytes, patience_s)
 
     def send(
         self, value: bytes, key: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
@@ -127,7 +142,7 @@ class _Sender:
 
     def flush(self) -> None:
         try:
-            self._producer.flush(DELIVERY_TIMEOUT_S + BLOCK_TIMEOUT_S)
+            self._producer.flush(self._patience_s + self._block_s)
         except KafkaError as failed:
             raise SinkError(f"{self._where}: messages do not arrive: {failed!r}") from failed
         failures = [sent.exception for sent in self._pending if sent.failed()]
@@ -148,7 +163,7 @@ class _Sender:
             self._producer.close(timeout=BLOCK_TIMEOUT_S)
 
 
-def _connect(cluster: KafkaCluster, topic: str, message_bytes: int) -> Producer:
+def _connect(cluster: KafkaCluster, topic: str, message_bytes: int, patience_s: float) -> Producer:
     deadline = Deadline.after(BLOCK_TIMEOUT_S)
     try:
         await_listener(cluster, deadline)
@@ -164,9 +179,9 @@ def _connect(cluster: KafkaCluster, topic: str, message_bytes: int) -> Producer:
             linger_ms=5,
             batch_size=262_144,
             max_request_size=message_bytes + 65_536,
-            max_block_ms=int(BLOCK_TIMEOUT_S * 1_000),
-            request_timeout_ms=int(DELIVERY_TIMEOUT_S * 1_000 / 3),
-            delivery_timeout_ms=int(DELIVERY_TIMEOUT_S * 1_000),
+            max_block_ms=int(min(BLOCK_TIMEOUT_S, patience_s) * 1_000),
+            request_timeout_ms=int(patience_s * 1_000 / 3),
+            delivery_timeout_ms=int(patience_s * 1_000),
             metrics_enabled=False,
         )
     except (SourceError, KafkaError) as failed:

@@ -135,7 +135,7 @@ class KafkaSource:
             ) from fenced
         except KafkaError as failed:
             raise SourceError(f"{self._where()} cannot be read on: {failed!r}") from failed
-        batches = [_batch(ours(p), records) for p, records in polled.items()]
+        batches = [batch_of(ours(p), records) for p, records in polled.items()]
         for batch in batches:
             self._positions[batch.partition] = batch.next_offset
         self._look_after(batches)
@@ -264,7 +264,7 @@ def _connect(config: KafkaConfig) -> Consumer:
     return consumer
 
 
-def _batch(partition: Partition, records: Sequence[Record]) -> RecordBatch:
+def batch_of(partition: Partition, records: Sequence[Record]) -> RecordBatch:
     """Turn records into columns without touching them one by one."""
     values = list(map(value_of, records))
     headers = list(map(headers_of, records))

@@ -1,0 +1,227 @@
+"""What every request passes before and behind the application: keys, rates, sizes, headers, counts.
+
+Plain functions that hand awaitables on: nothing here waits, so nothing needs to be a coroutine.
+"""
+
+import re
+import threading
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from consumers.index import to_rfc3339
+from consumers.keys import Buckets, Key, Keyring, Role
+from consumers.problems import Problem
+from consumers.serving_metrics import ServingMetrics
+from stream.clock import Clock
+from stream.deadline import Deadline
+
+BODY_BYTES = 1 << 20
+ANYBODY = "anybody"
+SAFE_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path of the API.
+
+    Attributes
+    ----------
+    role : that it asks for; None for everybody
+    takes : the method that comes with a body, where there is one
+    """
+
+    template: str
+    role: Role | None
+    takes: str | None = None
+
+    def matches(self, path: str) -> bool:
+        """Whether a path is of this form."""
+        pattern = re.escape(self.template).replace(r"\{id\}", ".+")
+        return re.fullmatch(pattern, path, re.DOTALL) is not None
+
+
+ROUTES = (
+    Route("/v1/candidates", Role.READ, "POST"),
+    Route("/v1/candidates/batch", Role.READ, "POST"),
+    Route("/v1/items/{id}/similar", Role.READ),
+    Route("/v1/users/{id}", Role.READ),
+    Route("/v1/version", Role.READ),
+    Route("/v1/events", Role.EVENTS, "POST"),
+    Route("/v1/operate/index", Role.OPERATE, "PUT"),
+    Route("/metrics", Role.OPERATE),
+    Route("/healthz", None),
+    Route("/readyz", None),
+    Route("/openapi.json", None),
+)
+_PLAIN = {route.template: route for route in ROUTES if "{" not in route.template}
+# Asked of a path that is not there too: who has no key does not learn what there is.
+_ELSEWHERE = Route("other", Role.READ)
+
+
+def route_of(path: str) -> Route:
+    """Which route a path belongs to."""
+    found = _PLAIN.get(path)
+    if found is not None:
+        return found
+    return next((route for route in ROUTES if route.matches(path)), _ELSEWHERE)
+
+
+class Audit:
+    """A line of JSON for each operator action, also for those refused, on the disk at once.
+
+    Parameters
+    ----------
+    path : Path
+        Opened for each line: there are few.
+    clock : Clock
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def write(self, who: str, method: str, path: str, status: int) -> None:
+        """Note who did what, and how it ended."""
+        line = msgspec.json.encode(
+            {
+                "at": to_rfc3339(self._clock.now_us()),
+                "key": who,
+                "method": method,
+                "path": path[:256].encode("utf-8", "replace").decode(),
+                "status": status,
+            }
+        )
+        with self._lock, self._path.open("ab") as file:
+            file.write(line + b"\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """An ASGI application in front of another.
+
+    Parameters
+    ----------
+    app : ASGIApp
+    keys : Keyring
+        Without any, everybody may do everything: `keys.check_exposure` sees to who that can be.
+    buckets : Buckets
+    metrics : ServingMetrics
+    audit : Audit
+    deadline_s : float
+        From the arrival of a request to its answer, seconds.
+    body_bytes : int
+        Largest body.
+    """
+
+    app: ASGIApp
+    keys: Keyring
+    buckets: Buckets
+    metrics: ServingMetrics
+    audit: Audit
+    deadline_s: float
+    body_bytes: int = BODY_BYTES
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] != "http":
+            return self.app(scope, receive, send)
+        route = route_of(scope["path"])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        key, problem = self._admitted(route, headers)
+        if problem is None:
+            problem = self._fit(headers, takes=scope["method"] == route.takes)
+        who = ANYBODY if key is None else key.name
+        scope["state"] = {
+            **scope.get("state", {}),
+            "deadline": Deadline.after(self.deadline_s),
+            "key": who,
+        }
+        watched = self._watched(scope, route, who, send)
+        inner = self.app if problem is None else problem.response()
+        return inner(scope, receive, watched)
+
+    def _admitted(
+        self, route: Route, headers: dict[bytes, bytes]
+    ) -> tuple[Key | None, Problem | None]:
+        """Whose request it is, and why it may not go on."""
+        if route.role is None:
+            return None, None
+        key = None
+        if len(self.keys):
+            scheme, _, secret = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+            key = self.keys.find(secret.strip()) if scheme.lower() == "bearer" else None
+            if key is None:
+                return None, _UNKNOWN
+            if route.role not in key.roles:
+                has = ", ".join(sorted(key.roles))
+                detail = f"{route.template} asks for the role {route.role}; {key.name} has {has}"
+                return key, Problem(403, "forbidden", detail)
+        wait_s = self.buckets.take(ANYBODY if key is None else key.name)
+        if wait_s:
+            after = {"Retry-After": str(ceil(wait_s))}
+            detail = f"too many requests under this key: come again in {wait_s:.3f} s"
+            return key, Problem(429, "rate-limited", detail, headers=after)
+        return key, None
+
+    def _fit(self, headers: dict[bytes, bytes], *, takes: bool) -> Problem | None:
+        """Why a body is not read. The server holds a body to the length that it declares."""
+        if b"transfer-encoding" in headers:
+            return Problem(411, "length-required", "send the body with a Content-Length, unchunked")
+        length = headers.get(b"content-length", b"0")
+        if takes:
+            if b"content-length" not in headers:
+                return Problem(411, "length-required", "send a Content-Length with the body")
+            kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+            if kind != b"application/json":
+                got = kind.decode("latin-1") or "no Content-Type"
+                return Problem(415, "not-json", f"{got}: send application/json")
+        if not length.isdigit() or int(length[:20]) > self.body_bytes:
+            return Problem(
+                413,
+                "too-large",
+                f"a body of {length.decode('latin-1')[:20]} bytes, at most {self.body_bytes}",
+                headers={"Connection": "close"},
+            )
+        return None
+
+    def _watched(self, scope: Scope, route: Route, who: str, send: Send) -> Send:
+        """Add headers to the answer and count it when its last byte is handed over."""
+        began_s, status = perf_counter(), 0
+
+        def sending(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS]
+            elif not message.get("more_body", False):
+                self._count(scope, route, who, status, perf_counter() - began_s)
+            return send(message)
+
+        return sending
+
+    def _count(self, scope: Scope, route: Route, who: str, status: int, took_s: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self.metrics.requests.labels(route.template, method, str(status)).inc()
+        self.metrics.seconds.labels(route.template).observe(took_s)
+        if route.role is Role.OPERATE and method not in ("GET", "HEAD"):
+            self.audit.write(who, method, scope["path"], status)
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+_UNKNOWN = Problem(
+    401,
+    "unauthorized",
+    "send one of this server's API keys: Authorization: Bearer …",
+    headers={"WWW-Authenticate": 'Bearer realm="goat"'},
+)

@@ -1,0 +1,261 @@
+"""`goat serve`: candidates over HTTP, from a state that another process keeps.
+
+Loops beside the server's own: one follows the state, one opens the index, one writes what was
+served. All end when a signal asks for it, the last after everything that waits is written.
+"""
+
+import ssl
+import sys
+import uuid
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import uvicorn
+from numpy.typing import NDArray
+
+from consumers import wiring
+from consumers.breaker import Breaker
+from consumers.errors import SettingsError
+from consumers.finder import Finder, IndexFinder
+from consumers.follower import Follower
+from consumers.gate import Audit, Gate
+from consumers.intake import Intake
+from consumers.keys import Buckets, Key, Keyring, check_exposure, parse_keys, read_keys
+from consumers.ladder import Ladder
+from consumers.lifecycle import Background, Stop
+from consumers.live import LiveModel
+from consumers.preferences import Preferences
+from consumers.qdrant_finder import QdrantFinder
+from consumers.readiness import Readiness
+from consumers.reconnecting import Reconnecting
+from consumers.remembered import LastGood
+from consumers.routes import Routes
+from consumers.served import ServedLog
+from consumers.server import application
+from consumers.serving_metrics import ServingMetrics
+from consumers.settings import Settings
+from consumers.texts import Texts
+from consumers.versions import Versions
+from consumers.world import World
+from stream.batch import Partition
+from stream.clock import Clock, SystemClock
+from stream.codec import Codec, Limits
+from stream.deadline import Deadline
+from stream.kafka_reader import KafkaReader, ReaderConfig
+from stream.kafka_sink import KafkaSink
+from stream.kafka_topics import ensure_topic
+from stream.sink import EventSink, FileSink
+from stream.snapshot import SnapshotStore
+from stream.source import Source
+from stream.view import GraphConfig
+
+GRACE_S = 5
+KEPT_ALIVE_S = 30
+# A thread that has an answer to give would wait five milliseconds for one that computes.
+SWITCH_S = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Everything between the socket and the state.
+
+    Attributes
+    ----------
+    gate : the ASGI application
+    loops : started before the socket is opened, closed after it is
+    """
+
+    gate: Gate
+    loops: tuple[Background, ...]
+
+
+def serve(settings: Settings) -> int:
+    """Serve until a signal asks for the end; see `consumers.cli.serve`."""
+    keys = _keys(settings)
+    check_exposure(settings.host, keys=len(keys), unguarded=settings.unguarded)
+    config = _http(settings)
+    with ExitStack() as stack:
+        serving = build(settings, keys, SystemClock(), stack)
+        config.app = serving.gate
+        for loop in serving.loops:
+            loop.start()
+            stack.callback(loop.close)
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_S)
+        # Its own handlers hand the signal on to ours when it has ended: exit code 0.
+        stack.enter_context(Stop().listening())
+        where = f"{'https' if settings.tls_certificate else 'http'}://{settings.host}"
+        sys.stderr.write(f"goat: serving on {where}:{settings.port}\n")
+        uvicorn.Server(config).run()
+    return 0
+
+
+def build(settings: Settings, keys: list[Key], clock: Clock, stack: ExitStack) -> Serving:
+    """Make all parts; what they hold is given back when the stack is closed."""
+    settings.state.mkdir(parents=True, exist_ok=True)
+    finder = Reconnecting(lambda: open_finder(settings))
+    stack.callback(finder.close)
+    breaker, metrics, last_good = Breaker(clock), ServingMetrics(clock), LastGood()
+    follower = open_follower(settings, clock, last_good)
+    served = ServedLog(_served_sink(settings))
+    intake = Intake(_events_sink(settings, stack), clock)
+    ladder = Ladder(
+        follower,
+        finder,
+        breaker,
+        last_good,
+        clock,
+        np.random.default_rng(),
+        on_trouble=lambda error: metrics.index_errors.labels(type(error).__name__).inc(),
+    )
+    loops = (
+        Background("served lists", served.run),
+        Background("index", finder.run),
+        Background("follower", follower.run),
+    )
+    metrics.watch(follower, served, lambda: breaker.open)
+    readiness = Readiness(
+        follower,
+        finder,
+        clock,
+        settings.ready_lag,
+        settings.kafka is not None,
+        loops,
+        breaker,
+    )
+    routes = Routes(
+        follower,
+        ladder,
+        served,
+        intake,
+        readiness,
+        metrics,
+        breaker,
+        settings.events_deadline_s,
+        lambda: uuid.uuid4().hex,
+    )
+    gate = Gate(
+        application(routes),
+        Keyring(keys),
+        Buckets(settings.key_rate, settings.key_burst, clock),
+        metrics,
+        Audit(settings.state / "audit.jsonl", clock),
+        settings.deadline_s,
+    )
+    return Serving(gate, loops)
+
+
+# -- the parts
+
+
+def open_finder(settings: Settings) -> Finder:
+    """Qdrant's server where one is named, else its engine in the state folder."""
+    if settings.qdrant is None:
+        return IndexFinder(wiring.open_index(settings))
+    key = settings.qdrant_api_key
+    return QdrantFinder(
+        settings.qdrant,
+        api_key=None if key is None else key.get_secret_value(),
+        ca=settings.qdrant_ca,
+    )
+
+
+def open_follower(settings: Settings, clock: Clock, last_good: LastGood) -> Follower:
+    """A follower of the state that the settings name, and of the topic where there is one."""
+    snapshots = SnapshotStore(settings.graph_dir, clock)
+    return Follower(
+        latest=snapshots.latest,
+        restore=lambda: restored(settings, snapshots, clock),
+        versions=Versions(settings.models_dir),
+        manifest=settings.state / "manifest.jsonl",
+        clock=clock,
+        read_on=None if settings.kafka is None else lambda at: _reader(settings, at),
+        forget=last_good.forget,
+    )
+
+
+def restored(settings: Settings, snapshots: SnapshotStore, clock: Clock) -> World | None:
+    """A world of the newest snapshot under its own model version; None if there is none."""
+    number, config = snapshots.latest(), GraphConfig(window_us=settings.window_us)
+    state = snapshots.load(config, wiring.ordering_of(settings))
+    if state is None:
+        return None
+    live = LiveModel(state.graph, settings.hyper_parameters(), Preferences(settings.state))
+    if version := int(str(state.extra["version"])):
+        live.use(Versions(settings.models_dir).open(version))
+    live.restore(cast(Mapping[str, NDArray[np.float64]], state.arrays))
+    embedder = wiring.open_embedder(settings)
+    dims = wiring.vector_dims(settings, state.graph.catalog, embedder)
+    texts = Texts(state.graph.catalog, embedder)
+    return World(state, live, Codec(Limits(vector_dims=dims), clock), texts, number)
+
+
+def _reader(settings: Settings, positions: Mapping[Partition, int]) -> Source:
+    config = ReaderConfig(wiring.cluster(settings), settings.topic, start=settings.start_at)
+    return KafkaReader(config, positions)
+
+
+def _served_sink(settings: Settings) -> EventSink:
+    if settings.kafka is None:
+        return FileSink(settings.state / "served.jsonl")
+    target = wiring.cluster(settings)
+    with wiring.reaching():
+        ensure_topic(target, settings.served_topic, Deadline.after(wiring.CONNECT_TIMEOUT_S))
+        return KafkaSink(target, settings.served_topic)
+
+
+def _events_sink(settings: Settings, stack: ExitStack) -> EventSink | None:
+    if settings.kafka is None:
+        return None
+    with wiring.reaching():
+        sink = KafkaSink(
+            # A flush waits for a place and for the arrival, and others for the flush: half of each.
+            wiring.cluster(settings),
+            settings.topic,
+            patience_s=settings.events_deadline_s / 4,
+        )
+    stack.callback(sink.close)
+    return sink
+
+
+def _keys(settings: Settings) -> list[Key]:
+    keys = [] if settings.api_keys_file is None else read_keys(settings.api_keys_file)
+    if settings.api_keys is not None:
+        keys += parse_keys(settings.api_keys.get_secret_value(), "GOAT_API_KEYS")
+    return keys
+
+
+def _http(settings: Settings) -> uvicorn.Config:
+    """The server's options.
+
+    Raises
+    ------
+    SettingsError
+        If the certificate cannot be used.
+    """
+    files = settings.tls_certificate, settings.tls_key
+    config = uvicorn.Config(
+        cast(str, None),
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=files[0],
+        ssl_keyfile=files[1],
+        interface="asgi3",  # a gate is a plain callable, which is taken for one of the second
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,  # nothing goes by a caller's address
+        lifespan="off",
+        timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEPT_ALIVE_S,
+        backlog=2_048,
+    )
+    if files[0] is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files[0], files[1])
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsError(f"{files[0]}, {files[1]}: not usable for TLS: {error}") from error
+    return config

@@ -1,0 +1,154 @@
+"""Events from Kafka without a group: for whoever follows a state and answers for none."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kafka.errors import KafkaError, OffsetOutOfRangeError
+
+from stream.batch import Partition, RecordBatch
+from stream.deadline import Deadline
+from stream.errors import RetentionPassed, SourceError
+from stream.kafka_client import Consumer, native, natives, new_consumer, ours
+from stream.kafka_source import ASK_TIMEOUT_MS, CLOSE_TIMEOUT_MS, batch_of
+from stream.kafka_topics import KafkaCluster, await_listener
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderConfig:
+    """What to read, and how.
+
+    Attributes
+    ----------
+    start : "earliest" or "latest"
+        Where to begin on a partition without a position.
+    fetch_bytes : int
+        Most bytes of one partition in one answer of a broker; one larger message still comes.
+    """
+
+    cluster: KafkaCluster
+    topic: str
+    start: Literal["earliest", "latest"] = "earliest"
+    connect_timeout_s: float = 30.0
+    fetch_bytes: int = 1 << 20
+
+    def options(self) -> dict[str, object]:
+        """Return kafka-python's keyword arguments."""
+        return {
+            **self.cluster.options(),
+            "client_id": "goat",
+            "group_id": None,
+            "auto_offset_reset": "none",
+            "enable_auto_commit": False,
+            "allow_auto_create_topics": False,
+            "isolation_level": "read_committed",
+            "bootstrap_timeout_ms": int(self.connect_timeout_s * 1_000),
+            "max_partition_fetch_bytes": self.fetch_bytes,
+            "metrics_enabled": False,
+        }
+
+
+class KafkaReader:
+    """A `Source` of all partitions of a topic that commits nothing and joins nothing.
+
+    Partitions that are added to the topic while it reads are read after it is opened anew.
+
+    Parameters
+    ----------
+    config : ReaderConfig
+    positions : partition -> next offset
+
+    Raises
+    ------
+    SourceError
+        If the cluster does not answer or has no such topic.
+    """
+
+    def __init__(self, config: ReaderConfig, positions: Mapping[Partition, int]) -> None:
+        self._config = config
+        self._closed = False
+        self._consumer = _connect(config)
+        numbers = sorted(self._consumer.partitions_for_topic(config.topic) or ())
+        self._held = [Partition(config.topic, number) for number in numbers]
+        self._consumer.assign(natives(self._held))
+        self._place(positions)
+
+    def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
+        try:
+            polled = self._consumer.poll(int(timeout_s * 1_000), max_records)
+        except OffsetOutOfRangeError as gone:
+            raise RetentionPassed(
+                f"{self._where()}: {gone.args[0]} is what is read next, and is not there: begin "
+                "again from a newer snapshot"
+            ) from gone
+        except KafkaError as failed:
+            raise SourceError(f"{self._where()} cannot be read on: {failed!r}") from failed
+        return [batch_of(ours(p), records) for p, records in polled.items()]
+
+    def seek(self, positions: Mapping[Partition, int]) -> None:
+        for partition in self._held:
+            if partition in positions:
+                self._consumer.seek(native(partition), positions[partition])
+
+    def pause(self) -> None:
+        self._consumer.pause(*natives(self._held))
+
+    def resume(self) -> None:
+        self._consumer.resume(*natives(self._held))
+
+    def advise(self, positions: Mapping[Partition, int]) -> None:
+        """Do nothing: positions are those of whose state is followed."""
+
+    def lag(self) -> Mapping[Partition, int]:
+        """Messages not yet read, as the broker says now.
+
+        Raises
+        ------
+        SourceError
+            If it does not answer.
+        """
+        held = natives(self._held)
+        try:
+            ends = self._consumer.end_offsets(held, ASK_TIMEOUT_MS)
+            at = {p: self._consumer.position(p, ASK_TIMEOUT_MS) for p in held}
+        except KafkaError as failed:
+            raise SourceError(f"{self._where()} does not say how far it is: {failed!r}") from failed
+        return {ours(p): max(0, ends[p] - (at[p] or 0)) for p in held}
+
+    @property
+    def exhausted(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
+
+    def _place(self, positions: Mapping[Partition, int]) -> None:
+        self.seek(positions)
+        unknown = natives(p for p in self._held if p not in positions)
+        if unknown and self._config.start == "earliest":
+            self._consumer.seek_to_beginning(*unknown)
+        elif unknown:
+            self._consumer.seek_to_end(*unknown)
+
+    def _where(self) -> str:
+        return f"{self._config.topic} at {self._config.cluster.bootstrap}"
+
+
+def _connect(config: ReaderConfig) -> Consumer:
+    await_listener(config.cluster, Deadline.after(config.connect_timeout_s))
+    try:
+        consumer = new_consumer(**config.options())
+    except KafkaError as failed:
+        raise SourceError(
+            f"what listens at {config.cluster.bootstrap} does not answer as Kafka: {failed!r}. "
+            "Do the security options match the broker's listener?"
+        ) from failed
+    if config.topic not in consumer.topics():
+        consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
+        raise SourceError(
+            f"Kafka at {config.cluster.bootstrap} has no topic {config.topic}: create it, correct "
+            "the name, or let this user see it"
+        )
+    return consumer

@@ -1,0 +1,216 @@
+"""`goat serve` as a process beside the others, with real servers: what a caller sees.
+
+The story: events are ingested, a version is learned and published, candidates are asked for over
+HTTP; a click sent through the server comes back as history and changes the list; Qdrant stalls,
+dies and returns; every list that was served is in the topic.
+"""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from confluent_kafka import Consumer
+
+from consumers.local_process import free_ports
+from consumers.local_qdrant import QdrantAddress
+from stream.simulator import Simulator, SimulatorConfig
+from tests.system.proxy import Proxy, proxied
+
+Goat = Callable[..., "subprocess.Popen[bytes]"]
+MESSAGES = 1_500
+PATIENCE_S = 60.0
+DEADLINE_S = 0.5
+SLACK_S = 0.5  # of a machine that is busy with other tests
+READER, PRODUCER, OPERATOR = (f"{name}-0123456789abcdef" for name in ("r", "p", "o"))
+KEYS = f"reader read {READER}; producer events {PRODUCER}; operator operate {OPERATOR}"
+
+
+@pytest.fixture
+def proxy(qdrant: QdrantAddress) -> Iterator[Proxy]:
+    with proxied(int(qdrant.url.rpartition(":")[2])) as made:
+        yield made
+
+
+def settings_for(kafka: str, qdrant: QdrantAddress, topic: str, state: Path) -> dict[str, object]:
+    return {
+        "kafka": kafka,
+        "topic": topic,
+        "dead_letter_topic": f"{topic}.dead",
+        "served_topic": f"{topic}.served",
+        "group": topic,
+        "qdrant": qdrant.url,
+        "qdrant_grpc_port": qdrant.grpc_port,
+        "collection": f"serve-{topic}",
+        "state": state,
+        "snapshot_every_s": 1,
+    }
+
+
+class Caller:
+    """Asks the server as an ad system would."""
+
+    def __init__(self, port: int, process: "subprocess.Popen[bytes]") -> None:
+        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0)
+        self.process = process
+
+    def ask(self, method: str, path: str, key: str, body: object = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key}"}
+        return self._client.request(method, path, headers=headers, json=body)
+
+    def candidates(self, **wish: object) -> dict[str, Any]:
+        """Ask for a list, within the deadline."""
+        began_s = time.monotonic()
+        response = self.ask("POST", "/v1/candidates", READER, wish)
+        assert time.monotonic() - began_s < DEADLINE_S + SLACK_S
+        assert response.status_code == 200, response.text
+        found: dict[str, Any] = response.json()
+        return found
+
+    def eventually(self, what: Callable[[], bool]) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                if what():
+                    return
+            except httpx.TransportError:
+                pass  # it does not listen yet
+            assert self.process.poll() is None, f"goat ended with {self.process.returncode}"
+            assert time.monotonic() < until, "it did not happen"
+
+    def ready(self) -> bool:
+        return self._client.get("/readyz").status_code == 200
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def click(user: str, item: str, number: int) -> dict[str, str]:
+    return {
+        "type": "click",
+        "event_id": f"{user}-{item}-{number}",
+        "occurred_at": datetime.now(UTC).isoformat(),
+        "user_id": user,
+        "item_id": item,
+    }
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+@pytest.fixture
+def programs(
+    kafka: str, qdrant: QdrantAddress, make_topic: Callable[..., str], tmp_path: Path
+) -> dict[str, object]:
+    return settings_for(kafka, qdrant, make_topic(2), tmp_path / "state")
+
+
+@pytest.fixture
+def caller(
+    programs: dict[str, object],
+    proxy: Proxy,
+    produce: Callable[[str, Sequence[bytes]], None],
+    goat: Goat,
+) -> Iterator[Caller]:
+    """A server over a published version, asked through a proxy to Qdrant."""
+    this_morning_us = int(datetime.now(UTC).timestamp() * 1e6) - 12 * 3_600_000_000
+    world = SimulatorConfig(
+        MESSAGES, users=80, items=100, new_items=0.0, removed_items=0.0, start_us=this_morning_us
+    )
+    produce(str(programs["topic"]), list(Simulator(world, np.random.default_rng(11))))
+    assert goat("ingest", "--quiet", "--limit", MESSAGES, **programs).wait(120) == 0
+    assert goat("finetune", "--once", **programs).wait(180) == 0
+    assert goat("publish", **programs).wait(120) == 0
+    [port] = free_ports(1)
+    serving = programs | {"qdrant": f"http://127.0.0.1:{proxy.port}", "port": port}
+    made = Caller(port, goat("serve", **serving, api_keys=KEYS, deadline_s=DEADLINE_S))
+    made.eventually(made.ready)
+    yield made
+    made.close()
+
+
+@pytest.mark.slow
+def test_a_caller_is_answered_whatever_happens_to_qdrant(
+    caller: Caller, programs: dict[str, object], proxy: Proxy, goat: Goat
+) -> None:
+    # A click sent through the server is in the topic, in the history, and not shown again.
+    first = caller.candidates(recent=["item-3"], k=30)
+    assert (first["rung"], first["version"]) == ("recent", 1)
+    chosen = ids(first)[0]
+    for number in range(2):
+        sent = caller.ask("POST", "/v1/events", PRODUCER, click("newcomer", chosen, number))
+        assert (sent.status_code, sent.json()) == (202, {"accepted": 1})
+    caller.eventually(lambda: caller.ask("GET", "/v1/users/newcomer", READER).status_code == 200)
+    caller.eventually(lambda: caller.ask("GET", "/v1/users/newcomer", READER).json()["events"] == 2)
+    mine = caller.candidates(user_id="newcomer", k=30, explain=True)
+    assert (mine["rung"], mine["fell"], len(mine["items"])) == ("user", [], 30)
+    assert chosen not in ids(mine)
+    assert mine["items"][0]["why"]["because"][0]["item_id"] == chosen
+
+    # Qdrant stalls: the last good list, with its age. It dies: the same; for others popularity.
+    proxy.stall()
+    stale = caller.candidates(user_id="newcomer", k=10)
+    assert (stale["rung"], stale["fell"]) == ("stale", ["index_unavailable"])
+    assert stale["age_s"] > 0 and ids(stale) == ids(mine)[:10]
+    proxy.kill()
+    proxy.flow()
+    dead = caller.candidates(user_id="user-1", k=10)
+    assert dead["rung"] == "popular" and len(dead["items"]) == 10
+    for _ in range(6):
+        caller.candidates(user_id="newcomer", k=10)
+    rested = caller.candidates(user_id="newcomer", k=10)
+    assert (rested["rung"], rested["fell"]) == ("stale", ["index_resting"])
+    assert not caller.ready()
+    proxy.revive()
+    caller.eventually(caller.ready)
+    caller.eventually(lambda: caller.candidates(user_id="newcomer")["rung"] == "user")
+
+    # Collections that are published anew are adopted.
+    assert goat("publish", **programs).wait(120) == 0
+    again = f"{programs['collection']}-items-1-2"
+    version: Callable[[], dict[str, Any]] = lambda: caller.ask("GET", "/v1/version", READER).json()  # noqa: E731
+    caller.eventually(lambda: version()["collection"] == again)
+    assert caller.candidates(user_id="newcomer")["rung"] == "user"
+    assert version()["lag_messages"] == 0
+    text = caller.ask("GET", "/metrics", OPERATOR).text
+    assert "goat_follower_lag_messages 0.0" in text and "goat_model_version 1.0" in text
+
+    caller.process.send_signal(signal.SIGTERM)
+    assert caller.process.wait(30) == 0
+    served = lists_in(str(programs["kafka"]), str(programs["served_topic"]))
+    assert {one["rung"] for one in served} == {"recent", "user", "stale", "popular"}
+    assert [i["item_id"] for i in served[0]["items"]] == ids(first)
+    assert all(0 < i["propensity"] <= 1 for one in served for i in one["items"])
+
+
+def lists_in(kafka: str, topic: str) -> list[dict[str, Any]]:
+    """All messages of a topic, by another client library."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": kafka,
+            "group.id": f"{topic}-reader",
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "log_level": 0,
+        }
+    )
+    consumer.subscribe([topic])
+    found: list[dict[str, Any]] = []
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        message = consumer.poll(1.0)
+        if message is None:
+            continue
+        if message.error() is not None:
+            break  # the end of its only partition
+        found.append(json.loads(message.value() or b"null"))
+    consumer.close()
+    return found
