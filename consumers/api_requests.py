@@ -53,12 +53,17 @@ class Exclude(_Value):
 
 
 class Context(_Value):
-    """What is known of the moment, where nothing is known of the user."""
+    """What is known of the moment."""
 
     categories: list[Id] = Field(
         default_factory=list[Id],
         max_length=MOST_VALUES,
         description="What the page is about; no condition",
+    )
+    keywords: list[Id] = Field(
+        default_factory=list[Id],
+        max_length=MOST_VALUES,
+        description="What campaigns may target; those that target none of it are left out",
     )
 
 
@@ -142,6 +147,7 @@ class CandidatesRequest(_Value):
             user=self.user_id,
             recent=tuple(self.recent),
             context=tuple(self.context.categories),
+            keywords=tuple(self.context.keywords),
             conditions=_conditions(self.filter, self.exclude),
             boosts=tuple(Boost(b.category, b.campaign, b.multiply, b.add) for b in self.boosts),
             relevance=self.diversity.relevance,

@@ -47,8 +47,9 @@ class Wish:
     ----------
     recent : items, the newest first
     context : categories that the page is about; no condition
+    keywords : what campaigns may target
     similar_to : an item, instead of somebody
-    conditions : without ``now_us``, which the server sets
+    conditions : without time, draw and context, which the server sets
     relevance : λ of `diversity.mmr`; None for no MMR
     cap : most items of one category; None for no cap
     epsilon : share of exploration
@@ -59,6 +60,7 @@ class Wish:
     user: str | None = None
     recent: tuple[str, ...] = ()
     context: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
     similar_to: str | None = None
     conditions: Conditions = ANY
     boosts: tuple[Boost, ...] = ()
@@ -137,7 +139,7 @@ class Plan:
     vector : float32[d + 1]
         What the index is searched by; None where only popularity is left.
     seen : items not to be shown, the newest first
-    barred : campaigns not to be shown
+    barred : campaigns that the user has been shown as often as they allow
     """
 
     wish: Wish

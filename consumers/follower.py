@@ -156,6 +156,7 @@ class Follower:
         for batch in self._source.poll(BATCH, POLL_TIMEOUT_S) if self._source else ():
             with self._lock:
                 applied = world.take(batch)
+            world.campaigns.changed()  # only this thread changes the graph
             if applied.erased_users:
                 self.forget(applied.erased_users)
             taken += len(batch)
@@ -179,6 +180,7 @@ class Follower:
     def _look(self, world: World) -> None:
         self._look_at_manifest()
         self._adopt(world)
+        world.campaigns.changed()
         with self._lock:
             world.freshen()
         if self._source is not None:

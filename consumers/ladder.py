@@ -9,6 +9,7 @@ one call. Rules are applied to what every rung gives.
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,10 @@ from consumers.errors import PublishError, ServerUnavailable
 from consumers.exploration import Slot, explore
 from consumers.finder import Finder, Found, Query
 from consumers.follower import Follower
-from consumers.planning import Capped, nobody, planned
+from consumers.index import Conditions
+from consumers.planning import planned
 from consumers.remembered import LastGood, Remembered
-from consumers.serving_rules import UNKNOWN, Entry, boosted, kept
+from consumers.serving_rules import UNKNOWN, Entry, boosted, kept, takes_part
 from consumers.world import World
 from stream.clock import Clock
 from stream.deadline import Deadline
@@ -46,9 +48,7 @@ class Ladder:
     last_good : LastGood
     clock : Clock
     rng : numpy Generator
-        Of exploration.
-    capped : callable
-        The campaigns that have reached their cap for a user.
+        Of exploration, and of the draws that pacing goes by.
     on_trouble : callable
         Told what the index said when it failed.
     """
@@ -59,15 +59,16 @@ class Ladder:
     last_good: LastGood
     clock: Clock
     rng: np.random.Generator
-    capped: Capped = nobody
     on_trouble: Callable[[Exception], None] = lambda _: None
     _dice: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, wishes: Sequence[Wish], deadline: Deadline) -> list[Answer]:
         """Fulfil wishes, in their order, with at most one call of the index."""
         now_us = self.clock.now_us()
+        with self._dice:
+            draws = self.rng.random(len(wishes)).tolist()
         with self.follower.reading() as world:
-            plans = [planned(world, wish, now_us, self.capped) for wish in wishes]
+            plans = [planned(world, *one) for one in zip(wishes, repeat(now_us), draws)]
         pools = self._searched(plans, deadline)
         with self.follower.reading() as world:
             return [
@@ -114,7 +115,7 @@ class Ladder:
     def _finished(self, world: World | None, plan: Plan, found: Found | None, now: int) -> Answer:
         pool: list[Entry] = []
         if found is not None:
-            pool = _ruled(world, plan, found)
+            pool = _ruled(world, plan, found, _drawn(plan))
             if found:
                 self.last_good.keep(plan.wish.key, Remembered(found, plan.version, now))
             elif not plan.conditions.not_items:
@@ -130,7 +131,7 @@ class Ladder:
 
     def _stale(self, world: World | None, plan: Plan, now_us: int) -> list[Entry]:
         last = self.last_good.get(plan.wish.key)
-        pool = _ruled(world, plan, last.found) if last is not None else []
+        pool = _ruled(world, plan, last.found, _drawn(plan)) if last is not None else []
         if last is not None and pool:
             plan.rung, plan.version = Rung.STALE, last.version
             plan.age_s = (now_us - last.at_us) / 1e6
@@ -167,19 +168,31 @@ def _query(plan: Plan, vector: NDArray[np.float32]) -> Query:
     )
 
 
+def _drawn(plan: Plan) -> Conditions:
+    """What is left to ask of a list that the index has held to a draw: not to draw again."""
+    return replace(plan.conditions, draw=None)
+
+
 def _all_fell(plans: Sequence[Plan], why: Fell) -> list[None]:
     for plan in plans:
         plan.fell.append(why)
     return [None] * len(plans)
 
 
-def _ruled(world: World | None, plan: Plan, found: Sequence[tuple[str, float]]) -> list[Entry]:
+def _ruled(
+    world: World | None, plan: Plan, found: Sequence[tuple[str, float]], conditions: Conditions
+) -> list[Entry]:
     """The pool of what was found, by the rules; what nothing is known of passes as it is."""
     pool: list[Entry] = []
     for item, score in found:
         facts = world.facts(item) if world is not None else None
         pool.append(Entry(item, score, score, facts or UNKNOWN))
-    return kept(pool, plan.conditions, seen=frozenset(plan.seen), barred=plan.barred)
+    barred = plan.barred
+    if world is not None:
+        told = world.campaigns.fields
+        named = {entry.facts.campaign for entry in pool if entry.facts.campaign is not None}
+        barred |= {name for name in named if not takes_part(told(name), conditions)}
+    return kept(pool, conditions, seen=frozenset(plan.seen), barred=barred)
 
 
 def _popular(world: World, plan: Plan) -> list[Entry]:
@@ -202,7 +215,7 @@ def _enough(world: World, plan: Plan, categories: tuple[str, ...] | None) -> lis
     n = 4 * plan.wish.pool
     while True:
         ranked = world.popular(n, categories)
-        pool = _ruled(world, plan, ranked)
+        pool = _ruled(world, plan, ranked, plan.conditions)
         if len(pool) >= plan.wish.pool or len(ranked) < n:
             return pool[: plan.wish.pool]
         n *= _WIDEN

@@ -1,6 +1,5 @@
 """From a wish to what the index is asked: which rung holds, and what may not be shown."""
 
-from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
@@ -8,25 +7,25 @@ import numpy as np
 from consumers.asking import Fell, Plan, Rung, Wish
 from consumers.world import World
 
-Capped = Callable[[str], Collection[str]]
-"""The campaigns that have reached their cap for a user."""
 EXPLAINED = 100  # events of a history that explanations look at
 
 
-def nobody(_: str) -> Collection[str]:
-    """No campaign has reached its cap for this user."""
-    return ()
+def planned(world: World | None, wish: Wish, now_us: int, draw: float) -> Plan:
+    """Choose the best rung that holds, as far as that can be said without asking the index.
 
-
-def planned(world: World | None, wish: Wish, now_us: int, capped: Capped) -> Plan:
-    """Choose the best rung that holds, as far as that can be said without asking the index."""
-    plan = Plan(wish, replace(wish.conditions, now_us=now_us), seen=wish.recent)
+    Parameters
+    ----------
+    draw : float
+        From [0, 1): what this request's pacing goes by.
+    """
+    conditions = replace(wish.conditions, now_us=now_us, draw=draw, context=wish.keywords)
+    plan = Plan(wish, conditions, seen=wish.recent)
     if world is None:
         plan.fell.append(Fell.NOT_RESTORED)
         return plan
     plan.version = world.live.version
-    caps = capped(wish.user) if wish.user is not None else ()
-    plan.barred = frozenset((*world.stopped(), *caps))
+    if wish.user is not None:
+        plan.barred = world.campaigns.capped(wish.user)
     if wish.similar_to is not None:
         _by_item(world, plan, wish.similar_to)
     else:

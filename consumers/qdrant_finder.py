@@ -16,7 +16,15 @@ import msgspec
 
 from consumers.errors import PublishError, ServerUnavailable
 from consumers.finder import Found, Query
-from consumers.index import SEARCH_WIDTH, VECTOR, Conditions, Space, point_id, to_rfc3339
+from consumers.index import (
+    NOT_RUNNING,
+    SEARCH_WIDTH,
+    VECTOR,
+    Conditions,
+    Space,
+    point_id,
+    to_rfc3339,
+)
 from consumers.kept_alive import KeptAlive
 from consumers.qdrant_connection import check_version
 from stream.deadline import Deadline
@@ -152,8 +160,21 @@ def to_json(conditions: Conditions) -> dict[str, Any]:
         must_not.append(_any_of("campaign", conditions.not_campaigns))
     if conditions.not_items:
         must_not.append({"has_id": [_item_point(item) for item in conditions.not_items]})
+    if not conditions.any_state:
+        must_not.append(_any_of("campaign_state", NOT_RUNNING))
+    if conditions.draw is not None:
+        must_not.append({"key": "campaign_pacing", "range": {"lte": conditions.draw}})
+    if conditions.context is not None:
+        anybody = {"is_empty": {"key": "campaign_targeting"}}
+        meant = [_any_of("campaign_targeting", conditions.context)] if conditions.context else []
+        must_not.append({"must_not": [anybody, *meant]})
     if conditions.now_us is not None:
-        must_not.append({"key": "expires_at", "range": {"lte": to_rfc3339(conditions.now_us)}})
+        now = to_rfc3339(conditions.now_us)
+        must_not += [
+            {"key": "expires_at", "range": {"lte": now}},
+            {"key": "campaign_ends_at", "range": {"lte": now}},
+            {"key": "campaign_starts_at", "range": {"gt": now}},
+        ]
     return {"must": must, "must_not": must_not}
 
 

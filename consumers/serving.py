@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from consumers import wiring
 from consumers.breaker import Breaker
+from consumers.campaigns import Campaigns
 from consumers.errors import SettingsError
 from consumers.finder import Finder, IndexFinder
 from consumers.follower import Follower
@@ -190,7 +191,11 @@ def restored(settings: Settings, snapshots: SnapshotStore, clock: Clock) -> Worl
     embedder = wiring.open_embedder(settings)
     dims = wiring.vector_dims(settings, state.graph.catalog, embedder)
     texts = Texts(state.graph.catalog, embedder)
-    return World(state, live, Codec(Limits(vector_dims=dims), clock), texts, number)
+    campaigns = Campaigns(state.graph, clock)
+    campaigns.restore(cast(Mapping[str, NDArray[np.float64]], state.arrays))
+    campaigns.changed()
+    codec = Codec(Limits(vector_dims=dims), clock)
+    return World(state, live, codec, texts, campaigns, snapshot=number)
 
 
 def _reader(settings: Settings, positions: Mapping[Partition, int]) -> Source:

@@ -4,11 +4,12 @@ They are applied to what every rung gives, also where the index has filtered alr
 forbids is never returned, whoever was asked.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import cast
 
-from consumers.index import Conditions
+from consumers.index import NOT_RUNNING, Conditions, to_rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,30 @@ class Boost:
 
 
 UNKNOWN = Facts()
+
+
+def takes_part(fields: Mapping[str, object], conditions: Conditions) -> bool:
+    """Whether a campaign may be shown: what the index's filter says of items with its fields.
+
+    Parameters
+    ----------
+    fields : what `campaigns.Campaigns.fields` says; empty for a campaign of which nothing is known
+    """
+    if not conditions.any_state and fields.get("campaign_state") in NOT_RUNNING:
+        return False
+    pacing = cast(float | None, fields.get("campaign_pacing"))
+    if conditions.draw is not None and pacing is not None and pacing <= conditions.draw:
+        return False
+    targeting = cast(Sequence[str] | None, fields.get("campaign_targeting"))
+    if conditions.context is not None and targeting and not set(targeting) & {*conditions.context}:
+        return False
+    if conditions.now_us is None:
+        return True
+    now = to_rfc3339(conditions.now_us)  # of one length: they compare as the times do
+    starts, ends = (
+        cast(str | None, fields.get(f"campaign_{name}")) for name in ("starts_at", "ends_at")
+    )
+    return (starts is None or starts <= now) and (ends is None or now < ends)
 
 
 def allowed(

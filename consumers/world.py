@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.campaigns import Campaigns
 from consumers.live import LiveModel
 from consumers.manifest import Collections
 from consumers.serving_rules import Facts
@@ -61,23 +62,32 @@ class World:
         Over the state's graph.
     codec : Codec
     texts : Texts
+    campaigns : Campaigns
+        Of the state's graph.
     snapshot : int
         Number of the snapshot it began from; 0 for none.
     """
 
     def __init__(
-        self, state: State, live: LiveModel, codec: Codec, texts: Texts, snapshot: int
+        self,
+        state: State,
+        live: LiveModel,
+        codec: Codec,
+        texts: Texts,
+        campaigns: Campaigns,
+        *,
+        snapshot: int,
     ) -> None:
         self.state = state
         self.graph = state.graph
         self.live = live
+        self.campaigns = campaigns
         self.snapshot = snapshot
         self.pair: Collections | None = None
         self._codec = codec
         self._texts = texts
         self._known: OrderedDict[int, Known] = OrderedDict()
         self._facts: dict[str, Facts] = {}  # as many as there are items
-        self._stopped: tuple[str, ...] | None = None
         self._popular: dict[tuple[int, tuple[str, ...] | None], list[tuple[str, float]]] = {}
         self._shelves: dict[str, list[int]] | None = None
         self._shelf_of: dict[int, tuple[str, ...]] = {}
@@ -117,8 +127,6 @@ class World:
         for told in (applied.announced_items, applied.removed_items):
             for item in told.tolist():
                 self._facts.pop(self.graph.items.name(item), None)
-        if applied.campaigns:
-            self._stopped = None
         if self._shelves is not None:
             self._shelve(applied.announced_items.tolist())
 
@@ -255,15 +263,3 @@ class World:
             for name in dict.fromkeys(now):
                 shelves.setdefault(name, []).append(number)
             self._shelf_of[number] = tuple(dict.fromkeys(now))
-
-    # -- campaigns
-
-    def stopped(self) -> tuple[str, ...]:
-        """Campaigns that are paused, have no budget left, or are paced to a halt."""
-        if self._stopped is None:
-            self._stopped = tuple(
-                name
-                for name, told in self.graph.catalog.campaigns.items()
-                if told.paused or told.budget_left == 0 or told.pacing == 0
-            )
-        return self._stopped

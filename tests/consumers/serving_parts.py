@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from consumers.breaker import Breaker
+from consumers.campaigns import Campaigns
 from consumers.finder import Finder, Found, IndexFinder, Query
 from consumers.follower import Follower
 from consumers.index import Space, VectorIndex
@@ -93,12 +94,14 @@ def items(messages: Messages) -> list[bytes]:
     ]
 
 
-def small_world() -> tuple[World, Messages]:
+def small_world(clock: ManualClock) -> tuple[World, Messages]:
     """Users u0 .. u5 who clicked two items each, u0 first."""
     graph, messages = Graph(), Messages()
     live = LiveModel(graph, CONFIG)
-    codec = Codec(Limits(), ManualClock(NOW))
-    world = World(State(graph, Orderer()), live, codec, Texts(graph.catalog, None), 1)
+    codec = Codec(Limits(), clock)
+    campaigns = Campaigns(graph, clock)
+    texts = Texts(graph.catalog, None)
+    world = World(State(graph, Orderer()), live, codec, texts, campaigns, snapshot=1)
     told = items(messages)
     for user in range(6):
         clicked = (2 * user, 2 * user + 1)
@@ -170,10 +173,19 @@ class Parts:
     clock: ManualClock
     ladder: Ladder
     follower: Still
+    index: VectorIndex
+
+    def index_campaigns(self) -> None:
+        """Have the index know of campaigns what the world does."""
+        told = self.world.campaigns.fields
+        names = self.world.graph.catalog.campaigns
+        after = self.index.last_sequence(PAIR.items) + 1
+        self.index.set_payload(PAIR.items, {name: told(name) for name in names}, sequence=after)
 
     def tell(self, type_: str, **fields: object) -> None:
         """Have the world take up one more event."""
         self.world.take(self.messages.batch([self.messages.one(type_, **fields)]))
+        self.world.campaigns.changed()
         self.world.freshen()
 
     def answer(self, *wishes: Any) -> Any:
@@ -184,12 +196,12 @@ class Parts:
 
 def make_parts(index: VectorIndex) -> Parts:
     """A small world whose items are in an index, and a ladder over both."""
-    world, messages = small_world()
+    clock = ManualClock(NOW)
+    world, messages = small_world(clock)
     points = item_points(world.live, np.arange(ITEMS, dtype=np.int32))
     index.create(PAIR.items, Space.ITEMS, CONFIG.dim + 1)
     index.upsert(PAIR.items, Space.ITEMS, points, epoch=1, sequence=1)
-    clock = ManualClock(NOW)
     finder = Faulty(IndexFinder(index))
     follower = Still(world, clock)
     ladder = Ladder(follower, finder, Breaker(clock), LastGood(), clock, np.random.default_rng(1))
-    return Parts(world, messages, finder, clock, ladder, follower)
+    return Parts(world, messages, finder, clock, ladder, follower, index)

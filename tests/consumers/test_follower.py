@@ -115,7 +115,7 @@ class Site:
 def site(tmp_path: Path) -> Site:
     settings = Settings(state=tmp_path, model=CONFIG.model_dump_json())
     clock, tape, last_good = ManualClock(NOW), Tape(), LastGood()
-    world, messages = small_world()
+    world, messages = small_world(clock)
     follower = serving.open_follower(settings, clock, last_good)
     follower.read_on = tape.open
     store = SnapshotStore(settings.graph_dir, clock)

@@ -213,10 +213,39 @@ def test_what_is_stopped_after_a_list_was_remembered_is_not_in_it_any_more(parts
 
 
 def test_a_campaign_that_reached_its_cap_is_not_shown_to_that_user(parts: Parts) -> None:
-    parts.ladder.capped = lambda user: ("k0",) if user == "u1" else ()
+    parts.tell("campaign", campaign_id="k0", cap=2, cap_window_s=86_400)
+    parts.tell("impression", user_id="u1", item_id="i8")
+    assert "i0" in ids(parts.answer(Wish(40, user="u1")))
+    parts.tell("impression", user_id="u1", item_id="i8")
     for ids_ in on_every_rung(parts, Wish(40, user="u1")).values():
         assert not {"i0", "i8", "i16"} & set(ids_)
     assert "i0" in ids(parts.answer(Wish(40, user="u2")))
+    parts.clock.advance(86_400_000_000)  # the impressions are out of the window
+    assert "i0" in ids(parts.answer(Wish(40, user="u1")))
+
+
+def test_a_campaign_is_shown_to_requests_that_it_targets_within_its_schedule(parts: Parts) -> None:
+    parts.tell("campaign", campaign_id="k0", targeting=["mobile", "berlin"])
+    for ids_ in on_every_rung(parts, Wish(40, user="u1", keywords=("desktop",))).values():
+        assert "i0" not in ids_ and "i4" in ids_
+    for ids_ in on_every_rung(parts, Wish(40, user="u1", keywords=("berlin", "x"))).values():
+        assert "i0" in ids_
+    parts.tell("campaign", campaign_id="k0", ends_at="2026-01-02T00:00:00.000001Z")
+    assert "i0" in ids(parts.answer(Wish(40, user="u1")))
+    parts.clock.advance(1)
+    for ids_ in on_every_rung(parts, Wish(40, user="u1")).values():
+        assert "i0" not in ids_ and "i4" in ids_
+
+
+def test_a_paced_campaign_takes_part_in_its_share_of_requests(parts: Parts) -> None:
+    parts.tell("campaign", campaign_id="k0", pacing=0.25)
+    parts.index_campaigns()
+    for user, rung in (("u1", Rung.USER), ("nobody", Rung.POPULAR)):
+        answers = [parts.answer(Wish(40, user=user)) for _ in range(400)]
+        assert {answer.rung for answer in answers} == {rung}
+        shown = sum("i0" in ids(answer) for answer in answers)
+        # Five standard deviations of a binomial of 400 draws at 0.25.
+        assert abs(shown - 100) < 5 * (400 * 0.25 * 0.75) ** 0.5
 
 
 def test_an_erased_user_is_forgotten_everywhere(parts: Parts) -> None:

@@ -18,6 +18,13 @@ EXAMPLES = 5
 SECRET = "0123456789abcdef"
 LATE_US = 2_911_900 * 86_400_000_000  # to the last years that a time can have
 PATIENCE_S = 30.0
+# An event may contradict itself, or name a zone that is none: no JSON Schema can say that.
+CONFIG = """
+[[operations]]
+include-path = "/v1/events"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", 409, 422]
+"""
 
 
 @pytest.fixture
@@ -66,6 +73,7 @@ def test_whatever_the_document_allows_is_answered_as_it_says(url: str, tmp_path:
     words = ["run", f"{url}/openapi.json", "--max-examples", str(EXAMPLES), "--seed", "1"]
     words += ["--checks", "all", "--no-color", "--generation-database", "none"]
     words += ["-H", f"Authorization: Bearer {SECRET}"]
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
     found = subprocess.run(
         [tool, *words], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -1,13 +1,16 @@
 """What may be shown, at the boundary of each rule; and what boosts do."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.index import Conditions
-from consumers.serving_rules import Boost, Entry, Facts, allowed, boosted, kept
+from consumers.edge_index import EdgeIndex
+from consumers.index import NOT_RUNNING, RUNNING, Conditions, PointBatch, Space, to_rfc3339
+from consumers.serving_rules import Boost, Entry, Facts, allowed, boosted, kept, takes_part
 
 NOW = 1_000_000
 FACTS = Facts("a boot", "spring", ("shoes", "boots"), 20.0, NOW + 1)
@@ -43,6 +46,9 @@ conditions = st.builds(
     price_from=st.none() | st.floats(0, 100),
     price_to=st.none() | st.floats(0, 100),
     now_us=st.none() | st.integers(0, 10),
+    any_state=st.booleans(),
+    draw=st.none() | st.sampled_from([0.0, 0.25]),
+    context=st.none() | st.lists(names, max_size=2).map(tuple),
 )
 
 
@@ -112,3 +118,49 @@ def test_boosts_are_measured_from_the_worst_score() -> None:
     both = Boost(category="a", campaign="x")
     assert not both.meets(pool[0].facts)
     assert both.meets(Facts(categories=("a",), campaign="x"))
+
+
+keywords = st.lists(st.sampled_from(["mobile", "desktop", "berlin"]), max_size=2, unique=True)
+moments = st.none() | st.integers(NOW - 2, NOW + 2)
+campaigns = st.fixed_dictionaries(
+    {},
+    optional={
+        "campaign_state": st.sampled_from([RUNNING, *NOT_RUNNING]),
+        "campaign_pacing": st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+        "campaign_starts_at": moments.map(lambda at: at and to_rfc3339(at)),
+        "campaign_ends_at": moments.map(lambda at: at and to_rfc3339(at)),
+        "campaign_targeting": st.none() | keywords.map(lambda words: words or None),
+    },
+)
+requests = st.builds(
+    Conditions,
+    any_state=st.booleans(),
+    draw=st.none() | st.sampled_from([0.0, 0.25, 0.4]),
+    context=st.none() | keywords.map(tuple),
+    now_us=moments,
+)
+
+
+@given(st.lists(campaigns, min_size=1, max_size=8), st.lists(requests, min_size=1, max_size=8))
+@settings(max_examples=40)
+def test_a_campaign_takes_part_exactly_where_the_index_returns_its_items(
+    offered: EdgeIndex, told: list[dict[str, object]], asked: list[Conditions]
+) -> None:
+    after = offered.last_sequence("o-items-1") + 1
+    names = [f"k{n}" for n in range(len(told))]
+    batch = PointBatch(names, np.ones((len(told), 2), np.float32), told)
+    offered.upsert("o-items-1", Space.ITEMS, batch, epoch=1, sequence=after)
+    for conditions in asked:
+        found = offered.search("o-items-1", np.ones(2, np.float32), 100, conditions)
+        expected = {
+            name for name, fields in zip(names, told, strict=True) if takes_part(fields, conditions)
+        }
+        assert {c.id for c in found} & set(names) == expected
+
+
+@pytest.fixture(scope="module")
+def offered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EdgeIndex]:
+    index = EdgeIndex(tmp_path_factory.mktemp("offered"))
+    index.create("o-items-1", Space.ITEMS, 2)
+    yield index
+    index.close()
