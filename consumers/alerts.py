@@ -69,7 +69,8 @@ class Alert:
     moved : the segments, the one that moved most first
     movers : items or users
     recall_before, recall_after : float or None
-        Recall@20 of that version on the last events before the change, and since.
+        Recall@20 of that version on the last events before the change, and since; of those that it
+        had not learned from, so that none before is left where the change came before it did.
     """
 
     name: str
@@ -93,8 +94,9 @@ class Alert:
         worst = self.moved[0]
         others = f" and {len(self.moved) - 1} more" if len(self.moved) > 1 else ""
         cost = ""
-        if self.recall_before is not None and self.recall_after is not None:
-            cost = f"; recall@20 {self.recall_before:.3f} -> {self.recall_after:.3f}"
+        if self.recall_after is not None:
+            before = "" if self.recall_before is None else f"{self.recall_before:.3f} -> "
+            cost = f"; recall@20 {before}{self.recall_after:.3f}"
         carried = ", ".join(mover.name for mover in self.movers)
         return (
             f"{self.name}: {self.watch}, {worst.segment}{others}, moved {worst.deviations:+.1f} sd"

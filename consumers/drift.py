@@ -299,8 +299,14 @@ class Monitor:
 
 
 def recall(scene: Scene, part: Population) -> float | None:
-    """Recall@20 of the scene's version on the last events of a part; None without any."""
-    asked = part.where(np.flatnonzero(part.answered)[-ASKED:])
+    """Recall@20 of the scene's version on the last events of a part that it has not learned from.
+
+    Returns
+    -------
+    float, or None without any
+    """
+    asked = part.where(part.answered & (part.edge >= scene.state.trained_upto))
+    asked = asked.where(slice(max(len(asked) - ASKED, 0), None))
     if not len(asked):
         return None
     nothing = (np.zeros(len(asked) + 1, np.int64), np.zeros(0, np.int64))

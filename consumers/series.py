@@ -148,6 +148,9 @@ class Series:
     def changes(self, kind: DetectorKind, chance: float) -> list[Change]:
         """What the detectors find in windows that have not been judged yet.
 
+        Only what has moved away: windows closer to the reference than the null's were show that the
+        null was uneven, as of partitions that were read one after another, and no drift.
+
         Parameters
         ----------
         chance : float
@@ -176,6 +179,7 @@ class Series:
                         before=float(np.exp(centre / 2.0)),
                         chance=difference(fresh[before : index + 1, column], at - before),
                     )
-                    found.append(one)
+                    if one.deviations > 0:
+                        found.append(one)
                 before = at
         return found

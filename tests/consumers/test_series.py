@@ -91,3 +91,12 @@ def test_a_detector_is_a_function_of_the_series() -> None:
     values[150:] += 2
     for kind in get_args(DetectorKind):
         assert alarms(kind, values, 0.01) == alarms(kind, values, 0.01)
+
+
+@pytest.mark.parametrize("kind", get_args(DetectorKind))
+def test_coming_nearer_than_the_null_was_is_no_drift(kind: DetectorKind) -> None:
+    rows = stream(3, 120)
+    # Until a while after the null, windows are of one half of the users and of the other in turn.
+    uneven = np.repeat(np.where(np.arange(60) % 2, 0.4, -0.4), CUT.window)
+    rows[: len(uneven)] += uneven[:, None].astype(np.float32)
+    assert measured(rows).changes(kind, 0.01) == []
