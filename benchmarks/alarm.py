@@ -44,8 +44,8 @@ from stream.deadline import Deadline
 from stream.kafka_topics import KafkaCluster, ensure_topic
 from stream.simulator import Simulator, SimulatorConfig
 
-# Histories are as long as the model looks back before the reference is over: until then each further
-# event moves a user, which is drift too.
+# Histories are as long as the model looks back before the reference is over: until then each
+# further event moves a user, which is drift too.
 USERS, CONTEXT = 200, 30
 FIRST, QUIET, AFTER = 120_000, 180_000, 240_000  # messages: learned first, before the turn, after
 # Nothing else moves: items that come and go, budgets that run out and tastes that wander are drift

@@ -72,6 +72,7 @@ class Did(_Answer):
     """One positive event of a user."""
 
     item_id: str
+    title: str | None = None
     occurred_at: str
 
 
@@ -83,6 +84,7 @@ class UserAnswer(_Answer):
     events: int = Field(description="Positive events held, at most 2,000")
     has_vector: bool = Field(description="Whether the model knows anything of them")
     history: list[Did] = Field(description="The newest, at most 100")
+    preferences: str | None = Field(default=None, description="What a language model said of them")
 
 
 class VersionAnswer(_Answer):

@@ -21,22 +21,24 @@ LARGEST = 1e9
 Ids = Annotated[list[Id], Field(min_length=1, max_length=MOST_VALUES)]
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """JSON has one kind of number: 5.0 is the integer 5."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # The bounds come first: behind the validator they would not be in the document.
-K = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(_whole)]
-BatchedK = Annotated[int, Field(ge=1, le=MOST_K_BATCHED), BeforeValidator(_whole)]
+K = Annotated[int, Field(ge=1, le=MOST_K), BeforeValidator(whole)]
+BatchedK = Annotated[int, Field(ge=1, le=MOST_K_BATCHED), BeforeValidator(whole)]
 Price = Annotated[float, Field(ge=0, le=LARGEST, allow_inf_nan=False)]
 
 
-class _Value(BaseModel):
+class Value(BaseModel):
+    """Something asked: no field is unknown."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Filter(_Value):
+class Filter(Value):
     """What every item must fulfil."""
 
     categories: Ids | None = Field(default=None, description="Any of these")
@@ -45,14 +47,14 @@ class Filter(_Value):
     price_to: Price | None = Field(default=None, description="Inclusive; needs a price")
 
 
-class Exclude(_Value):
+class Exclude(Value):
     """What must not be shown."""
 
     items: list[Id] = Field(default_factory=list[Id], max_length=MOST_EXCLUDED)
     campaigns: list[Id] = Field(default_factory=list[Id], max_length=MOST_VALUES)
 
 
-class Context(_Value):
+class Context(Value):
     """What is known of the moment."""
 
     categories: list[Id] = Field(
@@ -67,7 +69,7 @@ class Context(_Value):
     )
 
 
-class BoostRequest(_Value):
+class BoostRequest(Value):
     """What items of a category or campaign are worth besides their score."""
 
     category: Id | None = None
@@ -95,7 +97,7 @@ class BoostRequest(_Value):
         return self
 
 
-class Diversity(_Value):
+class Diversity(Value):
     """How unlike the items of a list are."""
 
     relevance: float | None = Field(
@@ -104,13 +106,13 @@ class Diversity(_Value):
     per_category: K | None = Field(default=None, description="At most so many")
 
 
-class Exploration(_Value):
+class Exploration(Value):
     """How often a slot shows what it would not have."""
 
     epsilon: float = Field(default=0.0, ge=0, le=0.5, allow_inf_nan=False)
 
 
-class CandidatesRequest(_Value):
+class CandidatesRequest(Value):
     """A list of items for a user, for somebody who just did something, or for a context."""
 
     model_config = ConfigDict(
@@ -165,7 +167,7 @@ class BatchedRequest(CandidatesRequest):
     k: BatchedK = 20
 
 
-class BatchRequest(_Value):
+class BatchRequest(Value):
     """Several lists at once, answered in their order under one deadline."""
 
     model_config = ConfigDict(

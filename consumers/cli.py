@@ -11,6 +11,7 @@ from consumers.flags import (
     Anew,
     BaseShare,
     Batch,
+    Board,
     Collection,
     Columns,
     Embedder,
@@ -26,6 +27,7 @@ from consumers.flags import (
     Limit,
     Methods,
     Model,
+    Port,
     Qdrant,
     Quiet,
     Seed,
@@ -76,6 +78,8 @@ def run(
     batch: Batch = None,
     seed: Seed = None,
     model: Model = None,
+    board: Board = None,
+    port: Port = None,
     json_file: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -90,7 +94,7 @@ def run(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
             qdrant_grpc_port=qdrant_grpc_port, finetune_every=finetune_every,
             finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
-            embedder=embedder, seed=seed, batch=batch, model=model,
+            embedder=embedder, seed=seed, batch=batch, model=model, board=board, port=port,
         )  # fmt: skip
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
         return programs.run(settings, inputs, json_file=json_file, quiet=quiet)

@@ -21,11 +21,14 @@ from consumers.series import Change, Cut, Series
 from model.change import discoveries
 from model.errors import InvalidInput
 from model.ranking import mid_ranks, recall_at
+from model.shift import NAMES
 
 K = 20
 ASKED = 500
 """Events before a change, and after it, on which its cost is measured, at most."""
 MOVERS = 5
+CURVE = 300
+"""Windows of a series that are shown."""
 MARKS = 2_000
 """Snapshots whose offsets are remembered."""
 
@@ -134,6 +137,31 @@ class Monitor:
                 out[key] = "not enough data"
             else:
                 out[key] = "drift" if one.told >= 0 else "quiet"
+        return out
+
+    def curves(self) -> list[dict[str, object]]:
+        """Each watch as a whole, for people: its windows in deviations of its null.
+
+        ``deviations`` has a list for each of `model.shift.NAMES`, ``ends`` the last edge of each
+        window; the null was learned from the first ``null`` of them.
+        """
+        answers, out = self.answers(), list[dict[str, object]]()
+        for (watch, segment), one in self.watched.items():
+            if segment != ALL:
+                continue
+            rows, cut = one.series.standardised(), one.series.cut
+            left_out = max(len(rows) - CURVE, 0)
+            z, first = rows[left_out:], cut.reference + left_out
+            out.append(
+                {
+                    "watch": watch.value,
+                    "answer": answers[watch, segment],
+                    "deviations": {n: z[:, i].round(3).tolist() for i, n in enumerate(NAMES)},
+                    "ends": one.series.ends[first : first + len(z)],
+                    "null": max(min(cut.null, len(rows)) - left_out, 0),
+                    "since": one.since,
+                }
+            )
         return out
 
     def _move_to(self, scene: Scene) -> None:

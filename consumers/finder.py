@@ -70,11 +70,13 @@ class IndexFinder:
     Parameters
     ----------
     index : VectorIndex
-        Closed with it.
+    owned : bool
+        Whether it is closed with this.
     """
 
-    def __init__(self, index: VectorIndex) -> None:
+    def __init__(self, index: VectorIndex, *, owned: bool = True) -> None:
         self._index = index
+        self._owned = owned
 
     def find(self, collection: str, queries: Sequence[Query], deadline: Deadline) -> list[Found]:
         return [self._one(collection, query, deadline) for query in queries]
@@ -89,4 +91,5 @@ class IndexFinder:
         return collection in self._index.collections()
 
     def close(self) -> None:
-        self._index.close()
+        if self._owned:
+            self._index.close()

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from consumers.errors import ConsumerError
-from consumers.manifest import Collections, Manifest
+from consumers.manifest import Collections, Line, Manifest
 from consumers.publications import Publications
 from consumers.versions import Versions
 from consumers.world import World
@@ -89,6 +89,16 @@ class Follower:
     def published(self) -> Collections | None:
         """What the manifest says is live, as of the last look."""
         return self._published.live
+
+    @property
+    def previous(self) -> Collections | None:
+        """What readers could be taken back to, as of the last look."""
+        return self._published.previous
+
+    @property
+    def lines(self) -> list[Line]:
+        """Lines of the manifest, as of the last look; not to be changed."""
+        return [] if self._record is None else self._record.lines
 
     def run(self, stop: threading.Event) -> None:
         """Follow until told to stop."""

@@ -23,12 +23,22 @@ from stream.deadline import Deadline
 
 BODY_BYTES = 1 << 20
 ANYBODY = "anybody"
+_ALWAYS = [(b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer")]
 SAFE_HEADERS = [
-    (b"x-content-type-options", b"nosniff"),
+    *_ALWAYS,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
+# Scripts and styles are files of the page's own. The hashes are of the two styles that the library
+# of charts makes by itself: an empty one that it fills rule by rule, and one of a single rule.
+_PAGE_POLICY = (
+    b"default-src 'none'; script-src 'self'; "
+    b"style-src 'self' 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
+    b"'sha256-gG0b4ixT/IQUp7JJLbyKcpYcYDjq2Wp8NGv3f+aasqo='; "
+    b"img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    b"frame-ancestors 'none'"
+)
+PAGE_HEADERS = [*_ALWAYS, (b"content-security-policy", _PAGE_POLICY)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +49,13 @@ class Route:
     ----------
     role : that it asks for; None for everybody
     takes : the method that comes with a body, where there is one
+    page : whether it is of the board's page, which a browser shows
     """
 
     template: str
     role: Role | None
     takes: str | None = None
+    page: bool = False
 
     def matches(self, path: str) -> bool:
         """Whether a path is of this form."""
@@ -59,6 +71,13 @@ ROUTES = (
     Route("/v1/version", Role.READ),
     Route("/v1/events", Role.EVENTS, "POST"),
     Route("/v1/operate/index", Role.OPERATE, "PUT"),
+    Route("/v1/operate/rollback", Role.OPERATE, "POST"),
+    Route("/v1/operate/acknowledge", Role.OPERATE, "POST"),
+    Route("/v1/operate/mute", Role.OPERATE, "POST"),
+    Route("/v1/board", Role.READ),
+    Route("/v1/board/alignment", Role.READ),
+    Route("/board", None, page=True),
+    Route("/board/{id}", None, page=True),
     Route("/metrics", Role.OPERATE),
     Route("/healthz", None),
     Route("/readyz", None),
@@ -140,7 +159,9 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         key, problem = self._admitted(route, headers)
         if problem is None:
-            problem = self._fit(headers, takes=scope["method"] == route.takes)
+            problem = _elsewhere(headers) or self._fit(
+                headers, takes=scope["method"] == route.takes
+            )
         who = ANYBODY if key is None else key.name
         scope["state"] = {
             **scope.get("state", {}),
@@ -203,7 +224,8 @@ class Gate:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *SAFE_HEADERS]
+                safe = PAGE_HEADERS if route.page else SAFE_HEADERS
+                message["headers"] = [*message.get("headers", ()), *safe]
             elif not message.get("more_body", False):
                 self._count(scope, route, who, status, perf_counter() - began_s)
             return send(message)
@@ -216,6 +238,20 @@ class Gate:
         self.metrics.seconds.labels(route.template).observe(took_s)
         if route.role is Role.OPERATE and method not in ("GET", "HEAD"):
             self.audit.write(who, method, scope["path"], status)
+
+
+def _elsewhere(headers: dict[bytes, bytes]) -> Problem | None:
+    """Why a browser's request is refused: a page of another site has sent it.
+
+    A page that is looked at can have a browser ask a server on loopback that wants no key.
+    """
+    site = headers.get(b"sec-fetch-site", b"none")
+    origin = headers.get(b"origin")
+    host = headers.get(b"host", b"").lower()
+    own = origin is None or origin.lower().partition(b"://")[2] == host
+    if own and site in (b"none", b"same-origin"):
+        return None
+    return Problem(403, "cross-site", "a page of another site sent this: nothing is done for it")
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 
-from consumers.errors import FineTuneFailed
+from consumers.errors import FineTuneFailed, PublishError, Superseded, VersionMissing
 from consumers.lifecycle import Stop
 from consumers.pipeline import Pipeline
 from consumers.progress import Figures
@@ -47,6 +47,8 @@ class Ingestor:
         Called after every step, for the progress display.
     wanted : Requests, optional
         Live: requests to fine-tune now.
+    rollbacks : Requests, optional
+        Live: requests to return to an earlier version, which their names end with.
     frozen : callable
         Live: why no new version is to be served, or None.
     """
@@ -63,6 +65,7 @@ class Ingestor:
     snapshot_every_s: float = 10.0
     on_step: Callable[[], None] = lambda: None
     wanted: Requests | None = None
+    rollbacks: Requests | None = None
     frozen: Callable[[], str | None] = lambda: None
     doing: str = "starting"
     errors: list[str] = field(default_factory=list[str])
@@ -149,8 +152,13 @@ class Ingestor:
         )
 
     @property
+    def freshness_lately(self) -> list[float]:
+        """Seconds from a poll's begin to its vectors being acknowledged, of the last such polls."""
+        return list(self._fresh)
+
+    @property
     def freshness_s(self) -> float | None:
-        """Median seconds of late from a poll's begin to its vectors being acknowledged."""
+        """Their median."""
         return median(self._fresh) if self._fresh else None
 
     def _take(self, batch: RecordBatch) -> None:
@@ -188,17 +196,44 @@ class Ingestor:
             self._looked_s = 0.0
             if outcome.error is not None:
                 self.errors.append(outcome.error)
-        if self.replay or self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
+        if self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = self._now_s()
+        self._roll_back()
+        if self.replay:
+            return
         if self.scheduler is not None and self.wanted is not None:
             self.scheduler.request_if(self.wanted)
         newest = self.versions.newest()
-        if newest is not None and newest.number > self.pipeline.live.version:
+        publisher = self.pipeline.publisher
+        withdrawn = 0 if publisher is None else publisher.withdrawn
+        if newest is not None and newest.number > max(self.pipeline.live.version, withdrawn):
             if (why := self.frozen()) is None:
                 self._begin_adopting(newest)
             else:
                 self.doing = f"frozen: {why}"
+
+    def _roll_back(self) -> None:
+        """Return to the version that a person asked for, if it is still kept."""
+        for request in self.rollbacks.waiting() if self.rollbacks is not None else ():
+            try:
+                self._return_to(self.versions.open(int(request.name.rpartition("-")[2])))
+            except Superseded:
+                raise
+            except (PublishError, VersionMissing) as error:
+                self.errors.append(str(error))
+            if self.rollbacks is not None:
+                self.rollbacks.remove([request.name])
+
+    def _return_to(self, version: Version) -> None:
+        """Serve an earlier version again, whose collections are kept, with what has come since."""
+        pipeline = self.pipeline
+        if pipeline.publisher is not None:
+            pipeline.publisher.rollback(version.number)
+        pipeline.live = pipeline.live.successor(version)
+        pipeline.live.touch_all()
+        pipeline.evaluator.follow(pipeline.live)
+        self._commit()
 
     def _begin_adopting(self, version: Version) -> None:
         self.doing = f"publishing version {version.number}"

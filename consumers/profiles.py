@@ -106,6 +106,10 @@ class Profiles:
                 return profile
         return None
 
+    def newest_of(self, user: str) -> Profile | None:
+        """The newest profile of a user, if there is one."""
+        return next((p for p in reversed(self._by_user.get(user, [])) if not p.skipped), None)
+
     def newest(self) -> Mapping[str, Profile]:
         """The newest profile of each user that has one."""
         made = {u: [p for p in all_ if not p.skipped] for u, all_ in self._by_user.items()}
@@ -140,3 +144,30 @@ class Profiles:
                     f"{self._path}:{number}: {said['msg']} at {said['loc']}; move the file away to"
                     " have all profiles made anew"
                 ) from error
+
+
+class LatestProfiles:
+    """What is said of users now, as another process goes on writing it.
+
+    Parameters
+    ----------
+    path : Path
+        Of `Profiles`; need not be there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read: tuple[int, int] | None = None
+        self._profiles: Profiles | None = None
+
+    def of(self, user: str) -> str | None:
+        """The newest profile's text; None where there is none."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            return None
+        if self._read != (found.st_mtime_ns, found.st_size):
+            self._profiles = Profiles(self._path, mend=False)
+            self._read = found.st_mtime_ns, found.st_size
+        newest = None if self._profiles is None else self._profiles.newest_of(user)
+        return None if newest is None else newest.text

@@ -1,22 +1,24 @@
 """The programs behind the command line: each takes settings and gives an exit code."""
 
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from consumers import finetuner, report, wiring
+from consumers.boarding import boarded
 from consumers.errors import SettingsError
 from consumers.index import Names
 from consumers.ingestor import Ingestor
 from consumers.inputs import Inputs
 from consumers.lifecycle import Stop
 from consumers.progress import Progress
-from consumers.retraining import FROZEN, WANTED, Requests, frozen
+from consumers.retraining import FROZEN, ROLLBACKS, WANTED, Requests, frozen
 from consumers.scheduler import Scheduler
 from consumers.settings import Settings
+from consumers.status import StatusFile
 from consumers.versions import Versions
 from stream.clock import SystemClock
 
@@ -62,9 +64,13 @@ def _whole(
             batch=settings.batch,
             snapshot_every_s=settings.snapshot_every_s,
             wanted=Requests(settings.state / WANTED),
+            rollbacks=Requests(settings.state / ROLLBACKS),
             frozen=lambda: frozen(settings.state),
         )
-        return _loop(ingestor, settings, json_file=json_file, quiet=quiet)
+        publisher = parts.pipeline.publisher
+        shown = settings.board and publisher is not None
+        with boarded(settings, publisher.index) if shown and publisher else nullcontext():
+            return _loop(ingestor, settings, json_file=json_file, quiet=quiet)
 
 
 def ingest(
@@ -82,6 +88,7 @@ def ingest(
             limit=limit,
             batch=settings.batch,
             snapshot_every_s=settings.snapshot_every_s,
+            rollbacks=Requests(settings.state / ROLLBACKS),
             frozen=lambda: frozen(settings.state),
         )
         return _loop(ingestor, settings, json_file=json_file, quiet=quiet)
@@ -93,7 +100,13 @@ def _loop(ingestor: Ingestor, settings: Settings, *, json_file: Path | None, qui
         ingestor.stop.listening(),
         Progress(ingestor.figures, time.monotonic, quiet=quiet) as shown,
     ):
-        ingestor.on_step = shown.show
+        status = StatusFile(settings.state, ingestor.clock)
+
+        def on_step() -> None:
+            shown.show()
+            status.note(ingestor)
+
+        ingestor.on_step = on_step
         ingestor.run()
     values = report.figures(ingestor, time.monotonic() - began_s)
     if json_file is not None:

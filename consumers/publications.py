@@ -17,6 +17,8 @@ class Publications:
     live, previous : Collections or None
         What the aliases should point at, and what a rollback would return to.
     owned : names of collections that were begun and not dropped
+    withdrawn : int
+        Newest version that was rolled back from; 0 for none.
     fills : version -> how often filling it was begun
     """
 
@@ -26,6 +28,7 @@ class Publications:
     owned: set[str] = field(default_factory=set[str])
     fills: dict[int, int] = field(default_factory=dict[int, int])
     lines: int = 0
+    withdrawn: int = 0
 
     def advance(self, lines: Iterable[Line]) -> None:
         """Take in further lines, in order."""
@@ -37,7 +40,11 @@ class Publications:
                 case Begun(collections=begun):
                     self.owned.update((begun.items, begun.users))
                     self.fills[begun.version] = self.fills.get(begun.version, 0) + 1
-                case Published(collections=pair) | RolledBack(collections=pair):
+                case Published(collections=pair):
+                    self._go_live(pair)
+                case RolledBack(collections=pair):
+                    if self.live is not None and self.live.version > pair.version:
+                        self.withdrawn = max(self.withdrawn, self.live.version)
                     self._go_live(pair)
                 case Dropped(names=names):
                     self._drop(set(names))

@@ -108,6 +108,11 @@ class Publisher:
 
     # -- whole versions
 
+    @property
+    def withdrawn(self) -> int:
+        """Newest version that readers were taken back from; 0 for none."""
+        return self._state.withdrawn
+
     def begin(self, version: int, dim: int, origin: Origin = _NO_ORIGIN) -> Filling:
         """Make fresh collections for a version; a filling that was not committed is given up.
 

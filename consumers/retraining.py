@@ -15,6 +15,8 @@ from pathlib import Path
 from consumers.errors import SettingsError
 from stream.segments import replace_file, sync_folder
 
+ROLLBACKS = "rollback"
+"""Folder, in the state, of requests to return to an earlier version."""
 WANTED = "finetune"
 """Folder, in the state, of requests to fine-tune now."""
 FROZEN = "frozen.json"

@@ -22,9 +22,11 @@ from consumers.index import Conditions, to_rfc3339
 from consumers.intake import Intake
 from consumers.ladder import Ladder
 from consumers.problems import FieldError, Problem
+from consumers.profiles import LatestProfiles
 from consumers.readiness import Readiness
 from consumers.served import ServedLog
 from consumers.serving_metrics import ServingMetrics
+from consumers.world import World
 from stream.deadline import Deadline
 from stream.events import Id
 
@@ -64,6 +66,7 @@ class Routes:
     readiness: Readiness
     metrics: ServingMetrics
     breaker: Breaker
+    profiles: LatestProfiles
     events_deadline_s: float
     new_id: Callable[[], str]
 
@@ -105,10 +108,7 @@ class Routes:
             if world is None or known is None:
                 raise Problem(404, "user-unknown", f"nothing is known of the user {user_id!r:.80}")
             rows = zip(known.history[:HISTORY].tolist(), known.time_us.tolist(), strict=False)
-            history = [
-                {"item_id": world.graph.items.name(item), "occurred_at": to_rfc3339(at)}
-                for item, at in rows
-            ]
+            history = [_did(world, item, at) for item, at in rows]
             version = world.live.version
         return _json(
             {
@@ -117,6 +117,7 @@ class Routes:
                 "events": len(known.history),
                 "has_vector": known.folded,
                 "history": history,
+                "preferences": self.profiles.of(user_id),
             }
         )
 
@@ -178,6 +179,13 @@ class Routes:
         for answer in answers:
             self.metrics.note(answer)
         return answers
+
+
+def _did(world: World, item: int, at_us: int) -> dict[str, Any]:
+    name = world.graph.items.name(item)
+    facts = world.facts(name)
+    title = {"title": facts.title} if facts is not None and facts.title else {}
+    return {"item_id": name, **title, "occurred_at": to_rfc3339(at_us)}
 
 
 def _json(value: object, status: int = 200) -> Response:

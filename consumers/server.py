@@ -9,6 +9,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from consumers import api_answers as answers
+from consumers import board_answers as shown
+from consumers.board_routes import BoardRoutes
 from consumers.gate import route_of
 from consumers.keys import Role
 from consumers.problems import MEDIA_TYPE, ProblemDocument, install
@@ -22,7 +24,7 @@ _MEANINGS = {
     401: "No API key, or one that is not known",
     403: "The key has not the role",
     404: "Nothing is known of it",
-    409: "The same request is under way, or its key was used for others",
+    409: "Not as things stand; `detail` says why",
     411: "A body without its length",
     413: "The body is too large",
     415: "A body that is not application/json",
@@ -45,7 +47,7 @@ class _Documented:
     status: int = 200
 
 
-def _operations(r: Routes) -> Sequence[_Documented]:
+def _operations(r: Routes, b: BoardRoutes) -> Sequence[_Documented]:
     asks = (400, 411, 413, 415, 422)
     return (
         _Documented("POST", "/v1/candidates", r.candidates, answers.CandidatesAnswer, asks),
@@ -66,10 +68,19 @@ def _operations(r: Routes) -> Sequence[_Documented]:
         _Documented("GET", "/readyz", r.ready, answers.ReadyAnswer, (503,)),
         _Documented("GET", "/metrics", r.figures, None),
         _Documented("PUT", "/v1/operate/index", r.hold, answers.IndexAnswer, asks),
+        _Documented("GET", "/v1/board", b.document, shown.BoardAnswer),
+        _Documented("GET", "/v1/board/alignment", b.alignment, shown.MapAnswer),
+        _Documented(
+            "POST", "/v1/operate/rollback", b.rollback, shown.AskedAnswer, (*asks, 409, 503), 202
+        ),
+        _Documented(
+            "POST", "/v1/operate/acknowledge", b.acknowledge, shown.AskedAnswer, (*asks, 404), 202
+        ),
+        _Documented("POST", "/v1/operate/mute", b.mute, shown.AskedAnswer, asks, 202),
     )
 
 
-def application(routes: Routes) -> FastAPI:
+def application(routes: Routes, board: BoardRoutes) -> FastAPI:
     """The routes as an ASGI application; whoever serves it puts a `Gate` before it."""
     # Its own pages load scripts from elsewhere: the document is enough.
     app = FastAPI(
@@ -80,7 +91,9 @@ def application(routes: Routes) -> FastAPI:
         redirect_slashes=False,  # the gate knows the paths as they are
     )
     install(app)
-    for one in _operations(routes):
+    for path, page in (("/board", board.page), ("/board/{name}", board.asset)):
+        app.add_api_route(path, page, include_in_schema=False, response_model=None)
+    for one in _operations(routes, board):
         app.add_api_route(
             one.path,
             one.serve,

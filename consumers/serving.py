@@ -7,7 +7,7 @@ served. All end when a signal asks for it, the last after everything that waits 
 import ssl
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
@@ -17,6 +17,8 @@ import uvicorn
 from numpy.typing import NDArray
 
 from consumers import wiring
+from consumers.board import Board
+from consumers.board_routes import BoardRoutes
 from consumers.breaker import Breaker
 from consumers.campaigns import Campaigns
 from consumers.errors import SettingsError
@@ -29,6 +31,7 @@ from consumers.ladder import Ladder
 from consumers.lifecycle import Background, Stop
 from consumers.live import LiveModel
 from consumers.preferences import Preferences
+from consumers.profiles import LatestProfiles
 from consumers.qdrant_finder import QdrantFinder
 from consumers.readiness import Readiness
 from consumers.reconnecting import Reconnecting
@@ -77,7 +80,7 @@ def serve(settings: Settings) -> int:
     """Serve until a signal asks for the end; see `consumers.cli.serve`."""
     keys = _keys(settings)
     check_exposure(settings.host, keys=len(keys), unguarded=settings.unguarded)
-    config = _http(settings)
+    config = http_config(settings)
     with ExitStack() as stack:
         serving = build(settings, keys, SystemClock(), stack)
         config.app = serving.gate
@@ -89,15 +92,27 @@ def serve(settings: Settings) -> int:
         # Its own handlers hand the signal on to ours when it has ended: exit code 0.
         stack.enter_context(Stop().listening())
         where = f"{'https' if settings.tls_certificate else 'http'}://{settings.host}"
-        sys.stderr.write(f"goat: serving on {where}:{settings.port}\n")
+        sys.stderr.write(f"goat: serving on {where}:{settings.port}, the board at /board\n")
         uvicorn.Server(config).run()
     return 0
 
 
-def build(settings: Settings, keys: list[Key], clock: Clock, stack: ExitStack) -> Serving:
-    """Make all parts; what they hold is given back when the stack is closed."""
+def build(
+    settings: Settings,
+    keys: list[Key],
+    clock: Clock,
+    stack: ExitStack,
+    find: Callable[[], Finder] | None = None,
+) -> Serving:
+    """Make all parts; what they hold is given back when the stack is closed.
+
+    Parameters
+    ----------
+    find : callable, optional
+        Opens what is searched in; by default what the settings name.
+    """
     settings.state.mkdir(parents=True, exist_ok=True)
-    finder = Reconnecting(lambda: open_finder(settings))
+    finder = Reconnecting(find or (lambda: open_finder(settings)))
     stack.callback(finder.close)
     breaker, metrics, last_good = Breaker(clock), ServingMetrics(clock), LastGood()
     follower = open_follower(settings, clock, last_good)
@@ -112,7 +127,9 @@ def build(settings: Settings, keys: list[Key], clock: Clock, stack: ExitStack) -
         np.random.default_rng(),
         on_trouble=lambda error: metrics.index_errors.labels(type(error).__name__).inc(),
     )
+    board = Board(follower, settings.state, Versions(settings.models_dir), clock)
     loops = (
+        Background("board", board.run),
         Background("served lists", served.run),
         Background("index", finder.run),
         Background("follower", follower.run),
@@ -135,11 +152,12 @@ def build(settings: Settings, keys: list[Key], clock: Clock, stack: ExitStack) -
         readiness,
         metrics,
         breaker,
+        LatestProfiles(settings.state / "language" / "profiles.jsonl"),
         settings.events_deadline_s,
         lambda: uuid.uuid4().hex,
     )
     gate = Gate(
-        application(routes),
+        application(routes, BoardRoutes(board, settings)),
         Keyring(keys),
         Buckets(settings.key_rate, settings.key_burst, clock),
         metrics,
@@ -233,7 +251,7 @@ def _keys(settings: Settings) -> list[Key]:
     return keys
 
 
-def _http(settings: Settings) -> uvicorn.Config:
+def http_config(settings: Settings) -> uvicorn.Config:
     """The server's options.
 
     Raises

@@ -139,6 +139,7 @@ class Settings(BaseSettings):
     enrich_history: int = Field(default=12, ge=1, le=100, description="Last items shown")
 
     # Serving over HTTP.
+    board: bool = Field(default=False, description="`goat run` serves its board on loopback")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=8080, ge=1, le=65_535)
     deadline_s: float = Field(

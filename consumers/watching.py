@@ -36,6 +36,9 @@ from stream.snapshot import SnapshotStore
 
 FOLDER = "drift"
 ALERTS = "alerts.jsonl"
+CURVES = "curves.json"
+ACKNOWLEDGED = "acknowledged"
+"""Folder, beside the monitor's state, with a file for each alert that a person has seen."""
 FILE, TOPIC, WEBHOOK = "file", "topic", "webhook"
 WEBHOOK_TIMEOUT_S = 10.0
 LOOK_EVERY_S = 1.0
@@ -77,6 +80,8 @@ class Watcher:
             alerts = self.monitor.look(Scene(snapshot, version))  # 1
             self.state.post(alerts, self._places(), self._muted(), self.clock.now_us())
             self.state.save(self.monitor)  # 2
+            curves = json.dumps(self.monitor.curves()).encode()
+            replace_file(self.state.root / CURVES, curves)
             self._looked = now
             for alert in alerts:
                 self._act(alert)  # 3

@@ -21,6 +21,7 @@ from consumers.pipeline import Pipeline
 from consumers.preferences import Preferences
 from consumers.publisher import Publisher
 from consumers.settings import Settings
+from consumers.shared_index import shared
 from consumers.tally import Tally
 from consumers.texts import Embedder, Texts
 from consumers.versions import Versions
@@ -116,7 +117,7 @@ def open_source(
 def open_index(settings: Settings) -> VectorIndex:
     """Qdrant's server where one is named, else its engine in the state folder."""
     if settings.qdrant is None:
-        return EdgeIndex(settings.state / "index")
+        return shared(EdgeIndex(settings.state / "index"))
     from consumers.qdrant_index import QdrantIndex  # its client takes a second to import
 
     key = settings.qdrant_api_key

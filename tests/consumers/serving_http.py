@@ -8,14 +8,19 @@ from pathlib import Path
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from consumers.board import Board
+from consumers.board_routes import BoardRoutes
 from consumers.gate import Audit, Gate
 from consumers.intake import Intake
 from consumers.keys import Buckets, Keyring, parse_keys
+from consumers.profiles import LatestProfiles
 from consumers.readiness import Readiness
 from consumers.routes import Routes
 from consumers.served import ServedLog
 from consumers.server import application
 from consumers.serving_metrics import ServingMetrics
+from consumers.settings import Settings
+from consumers.versions import Versions
 from stream.errors import SinkError
 from tests.consumers.serving_parts import Parts
 
@@ -57,6 +62,7 @@ class Site:
     lists: Kept
     events: Kept
     audit: Path
+    board: Board
 
 
 def make_site(
@@ -83,12 +89,15 @@ def make_site(
         Readiness(parts.follower, parts.finder, clock, 10, live=False, loops=(), breaker=breaker),
         metrics,
         breaker,
+        LatestProfiles(folder / "language" / "profiles.jsonl"),
         5.0,
         lambda: f"r{next(ids)}",
     )
+    settings = Settings(state=folder)
+    board = Board(parts.follower, folder, Versions(settings.models_dir), clock)
     audit = folder / "audit.jsonl"
     gate = Gate(
-        application(routes),
+        application(routes, BoardRoutes(board, settings)),
         Keyring(parse_keys(keys, "test")),
         Buckets(rate, rate, clock),
         metrics,
@@ -100,4 +109,4 @@ def make_site(
         await gate(scope, receive, send)  # the client takes any other callable for ASGI 2
 
     client = TestClient(app, raise_server_exceptions=False)
-    return Site(parts, client, gate, served, lists, events, audit)
+    return Site(parts, client, gate, served, lists, events, audit, board)

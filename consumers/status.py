@@ -1,0 +1,154 @@
+"""What the fast path is doing, as a file, for boards and servers in other processes.
+
+`goat run` and `goat ingest` write ``status.json`` in the state folder about once a second, whole
+but not synced: after a crash an old one is as good as none, for its age says so.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from consumers.ingestor import Ingestor
+from stream.clock import Clock
+
+FILE = "status.json"
+EVERY_US = 1_000_000
+KEPT = 300
+"""Points of the past that a status carries."""
+STALE_US = 15_000_000
+"""Age from which a status says nothing of now."""
+
+
+class Point(BaseModel):
+    """Figures of one moment."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at_us: int
+    events_per_s: float
+    lag: int | None
+    freshness_s: float | None
+    recall: float | None
+    popularity_recall: float | None
+
+
+class Status(BaseModel):
+    """A fast path as of one moment.
+
+    Attributes
+    ----------
+    at_us : int
+        Wall time, microseconds since the epoch.
+    doing : what takes its time just now
+    events_in, duplicates, late : messages
+    kinds, reasons : applied messages by kind, dead letters by reason
+    lag : messages behind the end of the source; None when that cannot be known
+    freshness_p50_s, freshness_p95_s : float or None
+        From a message's arrival to its vectors being searchable, of late.
+    scores : what was scored test-then-train since the start, as `Evaluator.figures` names it
+    past : the last `KEPT` points, a second apart
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    at_us: int
+    doing: str
+    events_in: int
+    duplicates: int
+    late: int
+    kinds: Mapping[str, int]
+    reasons: Mapping[str, int]
+    events_per_s: float
+    lag: int | None
+    freshness_p50_s: float | None
+    freshness_p95_s: float | None
+    edges: int
+    users: int
+    items: int
+    version: int
+    recall: float | None
+    popularity_recall: float | None
+    scores: Mapping[str, float | None]
+    past: tuple[Point, ...]
+
+    def stale(self, now_us: int) -> bool:
+        """Whether it says nothing of now."""
+        return now_us - self.at_us > STALE_US
+
+
+class StatusFile:
+    """Keeps the file up to date.
+
+    Parameters
+    ----------
+    state : Path
+        The state folder.
+    clock : Clock
+    """
+
+    def __init__(self, state: Path, clock: Clock) -> None:
+        self._path, self._clock = state / FILE, clock
+        before = read_status(state)
+        self._past: deque[Point] = deque(before.past if before else (), maxlen=KEPT)
+        self._written_us = 0
+
+    def note(self, ingestor: Ingestor) -> None:
+        """Write how things stand, if the last time is a second ago."""
+        now_us = self._clock.now_us()
+        if now_us - self._written_us < EVERY_US:
+            return
+        self._written_us = now_us
+        status = self._status(ingestor, now_us)
+        written = self._path.with_suffix(".new")
+        written.write_text(status.model_dump_json())
+        written.replace(self._path)
+
+    def _status(self, ingestor: Ingestor, now_us: int) -> Status:
+        figures, tally = ingestor.figures(), ingestor.pipeline.tally
+        fresh = ingestor.freshness_lately
+        p50, p95 = (float(np.quantile(fresh, q)) if fresh else None for q in (0.5, 0.95))
+        self._past.append(
+            Point(
+                at_us=now_us,
+                events_per_s=figures.events_per_s,
+                lag=figures.lag,
+                freshness_s=p50,
+                recall=figures.recall,
+                popularity_recall=figures.popularity_recall,
+            )
+        )
+        scores = ingestor.pipeline.evaluator.figures()
+        return Status(
+            at_us=now_us,
+            doing=figures.doing,
+            events_in=tally.events_in,
+            duplicates=tally.duplicates,
+            late=tally.late,
+            kinds=dict(tally.kinds),
+            reasons=dict(tally.reasons),
+            events_per_s=figures.events_per_s,
+            lag=figures.lag,
+            freshness_p50_s=p50,
+            freshness_p95_s=p95,
+            edges=figures.edges,
+            users=figures.users,
+            items=figures.items,
+            version=figures.version,
+            recall=figures.recall,
+            popularity_recall=figures.popularity_recall,
+            scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
+            past=tuple(self._past),
+        )
+
+
+def read_status(state: Path) -> Status | None:
+    """The status that a state folder has; None where there is none, or none of this format."""
+    try:
+        return Status.model_validate_json((state / FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,59 @@
+"""What the fast path says of itself in a file, and what readers make of it."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from consumers.status import EVERY_US, FILE, KEPT, STALE_US, StatusFile, read_status
+from consumers.tally import Tally
+from stream.clock import ManualClock
+from tests.consumers.serving_parts import NOW
+
+
+def ingestor(messages: int = 0) -> Any:
+    tally = Tally(events_in=messages, applied=messages)
+    tally.kinds["click"] = messages
+    figures = SimpleNamespace(
+        doing="reading events", events_per_s=2.0, lag=3, edges=4, users=5, items=6, version=7,
+        recall=0.25, popularity_recall=None,
+    )  # fmt: skip
+    scores = {"scored_events": 9, "recall@20": None, "by_half_life": {"1": 0.1}}
+    evaluator = SimpleNamespace(figures=lambda: scores)
+    pipeline = SimpleNamespace(tally=tally, evaluator=evaluator)
+    fresh = [0.1] * 18 + [0.9, 0.9]
+    return SimpleNamespace(figures=lambda: figures, pipeline=pipeline, freshness_lately=fresh)
+
+
+def test_it_is_written_once_a_second_and_says_when(tmp_path: Path) -> None:
+    clock = ManualClock(NOW)
+    kept = StatusFile(tmp_path, clock)
+    kept.note(ingestor(1))
+    kept.note(ingestor(2))
+    first = read_status(tmp_path)
+    assert first is not None and (first.events_in, first.kinds) == (1, {"click": 1})
+    assert (first.freshness_p50_s, first.scores) == (0.1, {"scored_events": 9, "recall@20": None})
+    assert first.freshness_p95_s is not None and first.freshness_p95_s > 0.8
+    assert not first.stale(NOW + STALE_US) and first.stale(NOW + STALE_US + 1)
+    clock.advance(EVERY_US)
+    kept.note(ingestor(2))
+    second = read_status(tmp_path)
+    assert second is not None and second.events_in == 2
+    assert [point.at_us for point in second.past] == [NOW, NOW + EVERY_US]
+
+
+def test_its_past_is_bounded_and_goes_on_after_a_restart(tmp_path: Path) -> None:
+    clock = ManualClock(NOW)
+    for _ in range(2):
+        kept = StatusFile(tmp_path, clock)
+        for _ in range(KEPT - 100):
+            clock.advance(EVERY_US)
+            kept.note(ingestor())
+    found = read_status(tmp_path)
+    assert found is not None and len(found.past) == KEPT
+
+
+def test_what_is_no_status_of_ours_is_none(tmp_path: Path) -> None:
+    assert read_status(tmp_path) is None
+    for text in ("", "{}", '{"format": 2}', "\0"):
+        (tmp_path / FILE).write_text(text)
+        assert read_status(tmp_path) is None
