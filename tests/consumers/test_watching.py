@@ -151,7 +151,10 @@ def test_a_request_is_run_once(tmp_path: Path) -> None:
 def test_a_frozen_ingest_keeps_its_version_until_it_thaws() -> None:
     why: list[str | None] = ["moved"]
     pipeline: Any = SimpleNamespace(
-        live=SimpleNamespace(version=1), adopt=lambda version: version, publish=lambda: 0
+        live=SimpleNamespace(version=1),
+        publisher=None,
+        adopt=lambda version: version,
+        publish=lambda: 0,
     )
     versions: Any = SimpleNamespace(newest=lambda: SimpleNamespace(number=2))
     source: Any = None
