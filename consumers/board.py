@@ -101,6 +101,14 @@ class Board:
             "users": users,
         }
 
+    def curves(self) -> list[Json] | None:
+        """What the drift monitor measured at its last look; None where nobody has looked."""
+        try:
+            found: list[Json] = json.loads((self.state / FOLDER / CURVES).read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found
+
     def alignment(self) -> Json:
         """Both spaces in two dimensions: see `consumers.board_answers.MapAnswer`.
 
@@ -152,14 +160,11 @@ class Board:
             {**alert, "acknowledged": alert["name"] in seen}
             for alert in reversed(_alerts(self.state / ALERTS))
         ]
-        curves = folder / CURVES
-        try:
-            series = json.loads(curves.read_bytes())
-            age_s = now_us / 1e6 - curves.stat().st_mtime
-        except (OSError, ValueError):
-            series, age_s = [], None
+        series, age_s = self.curves(), None
+        if series is not None:
+            age_s = now_us / 1e6 - (folder / CURVES).stat().st_mtime
         muted = {one.name.replace("-", " "): one.reason for one in mutes(self.state).waiting()}
-        return {"series": series, "age_s": age_s, "alerts": alerts, "muted": muted}
+        return {"series": series or [], "age_s": age_s, "alerts": alerts, "muted": muted}
 
     def _campaigns(self, world: World) -> list[Json]:
         told = world.campaigns

@@ -26,6 +26,7 @@ from consumers.flags import (
     Kafka,
     Limit,
     Methods,
+    MetricsPort,
     Model,
     Port,
     Qdrant,
@@ -80,6 +81,7 @@ def run(
     model: Model = None,
     board: Board = None,
     port: Port = None,
+    metrics_port: MetricsPort = None,
     json_file: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -95,6 +97,7 @@ def run(
             qdrant_grpc_port=qdrant_grpc_port, finetune_every=finetune_every,
             finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
             embedder=embedder, seed=seed, batch=batch, model=model, board=board, port=port,
+            metrics_port=metrics_port,
         )  # fmt: skip
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
         return programs.run(settings, inputs, json_file=json_file, quiet=quiet)
@@ -168,6 +171,7 @@ def ingest(
     embedder: Embedder = None,
     batch: Batch = None,
     limit: Limit = None,
+    metrics_port: MetricsPort = None,
     json_file: Json = None,
     quiet: Quiet = False,
 ) -> None:
@@ -177,6 +181,7 @@ def ingest(
         settings = settings_of(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
             qdrant_grpc_port=qdrant_grpc_port, embedder=embedder, batch=batch,
+            metrics_port=metrics_port,
         )  # fmt: skip
         return programs.ingest(settings, limit=limit, json_file=json_file, quiet=quiet)
 
@@ -190,6 +195,7 @@ def finetune(
     retrain_every: Anew = None,
     seed: Seed = None,
     model: Model = None,
+    metrics_port: MetricsPort = None,
     once: Annotated[bool, typer.Option("--once", help="Fine-tune once and leave.")] = False,
     anew: Annotated[
         str | None, typer.Option(help="Have all learned anew, for this reason.")
@@ -203,7 +209,7 @@ def finetune(
     def program() -> int:
         settings = settings_of(
             state=state, finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
-            seed=seed, model=model,
+            seed=seed, model=model, metrics_port=metrics_port,
         )  # fmt: skip
         return programs.finetune(settings, once=once, anew=anew)
 
@@ -245,6 +251,7 @@ def watch(
     ] = None,
     drift_window: Annotated[int | None, typer.Option(help="Events of a window.", min=2)] = None,
     seed: Seed = None,
+    metrics_port: MetricsPort = None,
     once: Annotated[bool, typer.Option("--once", help="Look once and leave.")] = False,
     mute: Annotated[str | None, typer.Option(help="Say nothing of this watch until…")] = None,
     until: Annotated[str | None, typer.Option(help="…this time (RFC 3339).")] = None,
@@ -256,7 +263,7 @@ def watch(
     def program() -> int:
         settings = settings_of(
             state=state, kafka=kafka, drift_policy=drift_policy, drift_detector=drift_detector,
-            drift_window=drift_window, seed=seed,
+            drift_window=drift_window, seed=seed, metrics_port=metrics_port,
         )  # fmt: skip
         if mute is not None or until is not None:
             watching.mute(settings, mute or "", until or "")

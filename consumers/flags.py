@@ -35,6 +35,7 @@ Embedder = Annotated[
 Model = Annotated[str | None, typer.Option(help='Hyper-parameters as JSON: {"dim": 32}.')]
 Batch = Annotated[int | None, typer.Option(help="Messages applied at a time.", min=1)]
 
+MetricsPort = Annotated[int | None, typer.Option(help="Show figures for Prometheus here.")]
 Board = Annotated[bool | None, typer.Option("--board", help="Serve the board on loopback.")]
 Host = Annotated[str | None, typer.Option(help="Address to listen on; loopback by default.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on.")]

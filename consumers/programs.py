@@ -14,6 +14,7 @@ from consumers.index import Names
 from consumers.ingestor import Ingestor
 from consumers.inputs import Inputs
 from consumers.lifecycle import Stop
+from consumers.metrics import FineTuneFigures, StreamFigures, exposed
 from consumers.progress import Progress
 from consumers.retraining import FROZEN, ROLLBACKS, WANTED, Requests, frozen
 from consumers.scheduler import Scheduler
@@ -97,10 +98,12 @@ def ingest(
 def _loop(ingestor: Ingestor, settings: Settings, *, json_file: Path | None, quiet: bool) -> int:
     began_s = time.monotonic()
     with (
+        exposed(settings) as registry,
         ingestor.stop.listening(),
         Progress(ingestor.figures, time.monotonic, quiet=quiet) as shown,
     ):
         status = StatusFile(settings.state, ingestor.clock)
+        registry.register(StreamFigures(lambda: status.last, ingestor.clock))
 
         def on_step() -> None:
             shown.show()
@@ -135,7 +138,8 @@ def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
         finetuner.finetune_job, arguments, interval_s=settings.finetune_interval_s or 120.0
     )
     wanted = Requests(settings.state / WANTED)
-    with Stop().listening() as stop:
+    with exposed(settings) as registry, Stop().listening() as stop:
+        figures = FineTuneFigures(registry)
         scheduler.start()
         while not stop.requested:
             scheduler.request_if(wanted)
@@ -143,6 +147,7 @@ def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
                 outcome = scheduler.wait(0.5)
             except TimeoutError:
                 continue
+            figures.note(outcome.error)
             said = outcome.error or f"version {outcome.value}"
             Console(stderr=bool(outcome.error)).print(said, soft_wrap=True, markup=False)
         scheduler.close()

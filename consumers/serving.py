@@ -30,6 +30,7 @@ from consumers.keys import Buckets, Key, Keyring, check_exposure, parse_keys, re
 from consumers.ladder import Ladder
 from consumers.lifecycle import Background, Stop
 from consumers.live import LiveModel
+from consumers.metrics import DriftFigures, StreamFigures
 from consumers.preferences import Preferences
 from consumers.profiles import LatestProfiles
 from consumers.qdrant_finder import QdrantFinder
@@ -41,6 +42,7 @@ from consumers.served import ServedLog
 from consumers.server import application
 from consumers.serving_metrics import ServingMetrics
 from consumers.settings import Settings
+from consumers.status import read_status
 from consumers.texts import Texts
 from consumers.versions import Versions
 from consumers.world import World
@@ -116,6 +118,7 @@ def build(
     stack.callback(finder.close)
     breaker, metrics, last_good = Breaker(clock), ServingMetrics(clock), LastGood()
     follower = open_follower(settings, clock, last_good)
+    board = Board(follower, settings.state, Versions(settings.models_dir), clock)
     served = ServedLog(_served_sink(settings))
     intake = Intake(_events_sink(settings, stack), clock)
     ladder = Ladder(
@@ -127,7 +130,6 @@ def build(
         np.random.default_rng(),
         on_trouble=lambda error: metrics.index_errors.labels(type(error).__name__).inc(),
     )
-    board = Board(follower, settings.state, Versions(settings.models_dir), clock)
     loops = (
         Background("board", board.run),
         Background("served lists", served.run),
@@ -135,6 +137,8 @@ def build(
         Background("follower", follower.run),
     )
     metrics.watch(follower, served, lambda: breaker.open)
+    metrics.registry.register(StreamFigures(lambda: read_status(settings.state), clock))
+    metrics.registry.register(DriftFigures(board.curves))
     readiness = Readiness(
         follower,
         finder,

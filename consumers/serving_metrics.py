@@ -1,8 +1,10 @@
 """Figures of a server for Prometheus: few labels, units in the names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from consumers.asking import Answer
 from consumers.follower import Follower
@@ -57,15 +59,12 @@ class ServingMetrics:
                 "Since the lag was known",
                 lambda: (self._clock.now_us() - follower.lag_us) / 1e6 if follower.lag_us else -1,
             ),
-            "goat_follower_applied_messages": ("Applied since the start", lambda: follower.applied),
             "goat_model_version": ("Served; 0 before the first", lambda: _version(follower)),
             "goat_index_resting": ("1 while the index is not asked", lambda: float(resting())),
-            "goat_served_lists_sent": ("Lists recorded", lambda: served.sent),
-            "goat_served_lists_dropped": ("For lack of room", lambda: served.dropped),
-            "goat_served_lists_lost": ("Not taken by the sink", lambda: served.lost),
         }
         for name, (meaning, value) in shown.items():
             Gauge(name, meaning, registry=self.registry).set_function(value)
+        self.registry.register(_Counted(follower, served))
 
     def note(self, answer: Answer) -> None:
         """Count a list."""
@@ -76,6 +75,26 @@ class ServingMetrics:
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""
         return generate_latest(self.registry)
+
+
+class _Counted(Collector):
+    """What is counted elsewhere."""
+
+    def __init__(self, follower: Follower, served: ServedLog) -> None:
+        self._follower, self._served = follower, served
+
+    def collect(self) -> Iterable[Metric]:
+        yield CounterMetricFamily(
+            "goat_follower_applied_messages", "Since the start", value=self._follower.applied
+        )
+        lists = CounterMetricFamily(
+            "goat_recorded_lists",
+            "Lists for the record: sent, dropped for lack of room, lost by the sink",
+            labels=["outcome"],
+        )
+        for outcome in ("sent", "dropped", "lost"):
+            lists.add_metric([outcome], getattr(self._served, outcome))
+        yield lists
 
 
 def _lag(follower: Follower) -> float:

@@ -139,6 +139,10 @@ class Settings(BaseSettings):
     enrich_history: int = Field(default=12, ge=1, le=100, description="Last items shown")
 
     # Serving over HTTP.
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65_535, description="Figures for Prometheus; none by default"
+    )
+    metrics_host: str = Field(default="127.0.0.1", description="Address to show them on")
     board: bool = Field(default=False, description="`goat run` serves its board on loopback")
     host: str = Field(default="127.0.0.1", description="Address to listen on")
     port: int = Field(default=8080, ge=1, le=65_535)

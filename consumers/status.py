@@ -89,12 +89,18 @@ class StatusFile:
     state : Path
         The state folder.
     clock : Clock
+
+    Attributes
+    ----------
+    last : Status or None
+        As it was written last.
     """
 
     def __init__(self, state: Path, clock: Clock) -> None:
         self._path, self._clock = state / FILE, clock
         before = read_status(state)
         self._past: deque[Point] = deque(before.past if before else (), maxlen=KEPT)
+        self.last: Status | None = None
         self._written_us = 0
 
     def note(self, ingestor: Ingestor) -> None:
@@ -103,7 +109,7 @@ class StatusFile:
         if now_us - self._written_us < EVERY_US:
             return
         self._written_us = now_us
-        status = self._status(ingestor, now_us)
+        status = self.last = self._status(ingestor, now_us)
         written = self._path.with_suffix(".new")
         written.write_text(status.model_dump_json())
         written.replace(self._path)

@@ -22,6 +22,7 @@ from consumers.drift_state import DriftState
 from consumers.errors import SettingsError
 from consumers.index import to_rfc3339
 from consumers.lifecycle import Stop
+from consumers.metrics import DriftFigures, exposed
 from consumers.report import write_json
 from consumers.retraining import FROZEN, WANTED, Requests
 from consumers.scene import ALL, Scene, Watch
@@ -66,6 +67,7 @@ class Watcher:
         self._looked = (0, 0)
         self._rests_until_us = 0
         self.errors: list[str] = []
+        self.curves: list[dict[str, object]] | None = None
 
     def look(self) -> list[Alert]:
         """Judge what is new, if anything is; what was found."""
@@ -80,8 +82,8 @@ class Watcher:
             alerts = self.monitor.look(Scene(snapshot, version))  # 1
             self.state.post(alerts, self._places(), self._muted(), self.clock.now_us())
             self.state.save(self.monitor)  # 2
-            curves = json.dumps(self.monitor.curves()).encode()
-            replace_file(self.state.root / CURVES, curves)
+            self.curves = self.monitor.curves()
+            replace_file(self.state.root / CURVES, json.dumps(self.curves).encode())
             self._looked = now
             for alert in alerts:
                 self._act(alert)  # 3
@@ -208,6 +210,7 @@ def watch(settings: Settings, *, once: bool, json_file: Path | None, quiet: bool
         if settings.kafka is not None:
             topic = stack.enter_context(closing(wiring.open_alert_topic(settings)))
         watcher = Watcher(settings, clock, topic)
+        stack.enter_context(exposed(settings)).register(DriftFigures(lambda: watcher.curves))
         console, errors = Console(quiet=quiet), Console(stderr=True)
         stop = stack.enter_context(Stop().listening())
         while True:
