@@ -7,11 +7,11 @@ from typing import Literal
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream.batch import Partition, RecordBatch
-from stream.deadline import Deadline
 from stream.errors import RetentionPassed, SourceError
-from stream.kafka_client import Consumer, native, natives, new_consumer, ours
-from stream.kafka_source import ASK_TIMEOUT_MS, CLOSE_TIMEOUT_MS, batch_of
-from stream.kafka_topics import KafkaCluster, await_listener
+from stream.kafka_client import natives, ours
+from stream.kafka_consumer import behind, close, connect, place
+from stream.kafka_source import batch_of
+from stream.kafka_topics import KafkaCluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,13 @@ class KafkaReader:
     def __init__(self, config: ReaderConfig, positions: Mapping[Partition, int]) -> None:
         self._config = config
         self._closed = False
-        self._consumer = _connect(config)
+        self._consumer = connect(
+            config.cluster, config.options(), (config.topic,), config.connect_timeout_s
+        )
         numbers = sorted(self._consumer.partitions_for_topic(config.topic) or ())
         self._held = [Partition(config.topic, number) for number in numbers]
         self._consumer.assign(natives(self._held))
-        self._place(positions)
+        place(self._consumer, self._held, positions, config.start)
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
         try:
@@ -86,9 +88,8 @@ class KafkaReader:
         return [batch_of(ours(p), records) for p, records in polled.items()]
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
-        for partition in self._held:
-            if partition in positions:
-                self._consumer.seek(native(partition), positions[partition])
+        known = [partition for partition in self._held if partition in positions]
+        place(self._consumer, known, positions, self._config.start)
 
     def pause(self) -> None:
         self._consumer.pause(*natives(self._held))
@@ -107,13 +108,11 @@ class KafkaReader:
         SourceError
             If it does not answer.
         """
-        held = natives(self._held)
         try:
-            ends = self._consumer.end_offsets(held, ASK_TIMEOUT_MS)
-            at = {p: self._consumer.position(p, ASK_TIMEOUT_MS) for p in held}
+            lags = behind(self._consumer, self._held)
         except KafkaError as failed:
             raise SourceError(f"{self._where()} does not say how far it is: {failed!r}") from failed
-        return {ours(p): max(0, ends[p] - (at[p] or 0)) for p in held}
+        return {partition: max(0, lag) for partition, lag in lags.items()}
 
     @property
     def exhausted(self) -> bool:
@@ -122,33 +121,7 @@ class KafkaReader:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
-
-    def _place(self, positions: Mapping[Partition, int]) -> None:
-        self.seek(positions)
-        unknown = natives(p for p in self._held if p not in positions)
-        if unknown and self._config.start == "earliest":
-            self._consumer.seek_to_beginning(*unknown)
-        elif unknown:
-            self._consumer.seek_to_end(*unknown)
+            close(self._consumer)
 
     def _where(self) -> str:
         return f"{self._config.topic} at {self._config.cluster.bootstrap}"
-
-
-def _connect(config: ReaderConfig) -> Consumer:
-    await_listener(config.cluster, Deadline.after(config.connect_timeout_s))
-    try:
-        consumer = new_consumer(**config.options())
-    except KafkaError as failed:
-        raise SourceError(
-            f"what listens at {config.cluster.bootstrap} does not answer as Kafka: {failed!r}. "
-            "Do the security options match the broker's listener?"
-        ) from failed
-    if config.topic not in consumer.topics():
-        consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
-        raise SourceError(
-            f"Kafka at {config.cluster.bootstrap} has no topic {config.topic}: create it, correct "
-            "the name, or let this user see it"
-        )
-    return consumer

@@ -9,28 +9,22 @@ from kafka.errors import FencedInstanceIdError, KafkaError, OffsetOutOfRangeErro
 
 from stream.batch import Headers, Partition, RecordBatch
 from stream.clock import Clock
-from stream.deadline import Deadline
 from stream.errors import RetentionPassed, SourceError
 from stream.kafka_client import (
     COOPERATIVE,
     AssignmentListener,
-    Consumer,
     Record,
     RecordHeaders,
     committed,
     headers_of,
-    native,
     natives,
-    new_consumer,
     offset_of,
     ours,
     value_of,
 )
-from stream.kafka_topics import KafkaCluster, await_listener
+from stream.kafka_consumer import ASK_TIMEOUT_MS, behind, close, connect, place
+from stream.kafka_topics import KafkaCluster
 from stream.kafka_watch import StallWatch
-
-ASK_TIMEOUT_MS = 2_000
-CLOSE_TIMEOUT_MS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +114,9 @@ class KafkaSource:
         self._watch = StallWatch(clock, config.stall_after_s, config.check_every_s)
         self._paused = False
         self._closed = False
-        self._consumer = _connect(config)
+        self._consumer = connect(
+            config.cluster, config.options(), config.topics, config.connect_timeout_s
+        )
         self._consumer.subscribe(config.topics, listener=AssignmentListener(self._assigned))
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
@@ -182,7 +178,7 @@ class KafkaSource:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
+            close(self._consumer)
 
     def _assigned(self, partitions: Sequence[Partition]) -> None:
         """Place newly held partitions; on the client's own thread, before it fetches from them."""
@@ -192,16 +188,7 @@ class KafkaSource:
             self._consumer.pause(*natives(partitions))
 
     def _place(self, partitions: Iterable[Partition]) -> None:
-        unknown: list[Partition] = []
-        for partition in partitions:
-            if partition in self._positions:
-                self._consumer.seek(native(partition), self._positions[partition])
-            else:
-                unknown.append(native(partition))
-        if unknown and self._config.start == "earliest":
-            self._consumer.seek_to_beginning(*unknown)
-        elif unknown:
-            self._consumer.seek_to_end(*unknown)
+        place(self._consumer, partitions, self._positions, self._config.start)
 
     def _look_after(self, batches: Sequence[RecordBatch]) -> None:
         """Ask the broker about partitions that gave nothing for a while."""
@@ -211,15 +198,12 @@ class KafkaSource:
         silent = [] if self._paused else self._watch.silent(self.assignment())
         if not silent:
             return
-        asked = natives(silent)
         try:
-            ends = self._consumer.end_offsets(asked, ASK_TIMEOUT_MS)
-            at = {p: self._consumer.position(p, ASK_TIMEOUT_MS) for p in asked}
+            lags = behind(self._consumer, silent)
         except KafkaError as failed:
             self._watch.unanswered(self._config.cluster.bootstrap, failed)
             return
-        lags = {p: ends[p] - (at[p] or 0) for p in asked}
-        self._watch.answered({ours(p): lag for p, lag in lags.items()})
+        self._watch.answered(lags)
 
     def _out_of_range(self, gone: OffsetOutOfRangeError) -> SourceError:
         """Say which offsets the broker has, beside the one that the state needs."""
@@ -242,26 +226,6 @@ class KafkaSource:
 
     def _where(self) -> str:
         return f"{','.join(self._config.topics)} at {self._config.cluster.bootstrap}"
-
-
-def _connect(config: KafkaConfig) -> Consumer:
-    await_listener(config.cluster, Deadline.after(config.connect_timeout_s))
-    try:
-        consumer = new_consumer(**config.options())
-    except KafkaError as failed:
-        raise SourceError(
-            f"what listens at {config.cluster.bootstrap} does not answer as Kafka: {failed!r}. "
-            "Do the security options match the broker's listener?"
-        ) from failed
-    # Subscribed to a missing topic, the client would wait for it without a word.
-    missing = sorted(set(config.topics) - consumer.topics())
-    if missing:
-        consumer.close(autocommit=False, timeout_ms=CLOSE_TIMEOUT_MS)
-        raise SourceError(
-            f"Kafka at {config.cluster.bootstrap} has no topic {', '.join(missing)}: create it, "
-            "correct the name, or let this user see it"
-        )
-    return consumer
 
 
 def batch_of(partition: Partition, records: Sequence[Record]) -> RecordBatch:
