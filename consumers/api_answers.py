@@ -14,18 +14,20 @@ from consumers.index import to_rfc3339
 from consumers.serving_rules import Entry
 
 
-class _Answer(BaseModel):
+class Given(BaseModel):
+    """Something answered: no field is left undocumented."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class Like(_Answer):
+class Like(Given):
     """An item of the history, and how alike it is."""
 
     item_id: str
     cosine: float
 
 
-class Reasons(_Answer):
+class Reasons(Given):
     """What made a score."""
 
     personal: float | None = Field(default=None, description="Of the dot product; main rungs only")
@@ -34,7 +36,7 @@ class Reasons(_Answer):
     because: list[Like] = []
 
 
-class CandidateAnswer(_Answer):
+class CandidateAnswer(Given):
     """One item of a list."""
 
     item_id: str
@@ -49,7 +51,7 @@ class CandidateAnswer(_Answer):
     why: Reasons | None = None
 
 
-class CandidatesAnswer(_Answer):
+class CandidatesAnswer(Given):
     """A list, and where it comes from."""
 
     request_id: str
@@ -62,13 +64,13 @@ class CandidatesAnswer(_Answer):
     items: list[CandidateAnswer]
 
 
-class BatchAnswer(_Answer):
+class BatchAnswer(Given):
     """The lists of a batch, in the order asked for."""
 
     answers: list[CandidatesAnswer]
 
 
-class Did(_Answer):
+class Did(Given):
     """One positive event of a user."""
 
     item_id: str
@@ -76,7 +78,7 @@ class Did(_Answer):
     occurred_at: str
 
 
-class UserAnswer(_Answer):
+class UserAnswer(Given):
     """What is held of a user."""
 
     user_id: str
@@ -87,7 +89,7 @@ class UserAnswer(_Answer):
     preferences: str | None = Field(default=None, description="What a language model said of them")
 
 
-class VersionAnswer(_Answer):
+class VersionAnswer(Given):
     """What is served."""
 
     version: int = Field(description="Of the model; 0 before the first")
@@ -98,25 +100,25 @@ class VersionAnswer(_Answer):
     lag_messages: int | None
 
 
-class AcceptedAnswer(_Answer):
+class AcceptedAnswer(Given):
     """Events that have arrived in the topic."""
 
     accepted: int
 
 
-class AliveAnswer(_Answer):
+class AliveAnswer(Given):
     """The process answers."""
 
     alive: bool
 
 
-class ReadyAnswer(_Answer):
+class ReadyAnswer(Given):
     """The server is fit to be asked; where it is not, a problem says why."""
 
     ready: bool
 
 
-class IndexAnswer(_Answer):
+class IndexAnswer(Given):
     """Whether the index is asked."""
 
     asked: bool

@@ -21,12 +21,11 @@ from consumers.manifest import Published, RolledBack
 from consumers.report import latest_users
 from consumers.retraining import ROLLBACKS, Requests
 from consumers.status import read_status
-from consumers.versions import Versions
 from consumers.watching import ACKNOWLEDGED, ALERTS, CURVES, FOLDER, mutes
 from consumers.world import World
+from model.text_map import fit_map
 from stream.clock import Clock
 from stream.traffic import BINS
-from stream.zones import DAY_US
 
 CAMPAIGNS = 50
 """Campaigns shown, those that spent most today first."""
@@ -51,13 +50,11 @@ class Board:
     follower : Follower
     state : Path
         The state folder.
-    versions : Versions
     clock : Clock
     """
 
     follower: Follower
     state: Path
-    versions: Versions
     clock: Clock
     _spent: dict[str, deque[tuple[int, float, float]]] = field(
         default_factory=dict[str, deque[tuple[int, float, float]]]
@@ -101,6 +98,10 @@ class Board:
             "users": users,
         }
 
+    def alerts(self) -> list[Json]:
+        """The newest alerts, the oldest of them first."""
+        return _alerts(self.state / ALERTS)
+
     def curves(self) -> list[Json] | None:
         """What the drift monitor measured at its last look; None where nobody has looked."""
         try:
@@ -112,16 +113,20 @@ class Board:
     def alignment(self) -> Json:
         """Both spaces in two dimensions: see `consumers.board_answers.MapAnswer`.
 
-        The principal components of ids and images of texts together; made once a version.
+        The principal components of ids and images of texts together; made once a version, and
+        while others go on reading the world.
         """
         with self.follower.reading() as world:
             version = 0 if world is None else world.live.version
             if self._map is not None and self._map[0] == version:
                 return self._map[1]
-            sampled = None if world is None else _sampled(world)
+            warm = None if world is None else world.live.warm_texts()
+            labels = [] if world is None or warm is None else _labels(world, warm[0][:POINTS])
         found: Json = {"version": version, "explained": 0.0, "points": []}
-        if sampled is not None:
-            found |= _projected(*sampled)
+        if warm is not None:
+            _, vectors, texts = warm
+            if (by := fit_map(texts, vectors)) is not None:
+                found |= _projected(vectors[:POINTS], by.vectors(texts[:POINTS]), labels)
         self._map = version, found
         return found
 
@@ -157,8 +162,7 @@ class Board:
         folder = self.state / FOLDER
         seen = {one.name for one in Requests(folder / ACKNOWLEDGED).waiting()}
         alerts = [
-            {**alert, "acknowledged": alert["name"] in seen}
-            for alert in reversed(_alerts(self.state / ALERTS))
+            {**alert, "acknowledged": alert["name"] in seen} for alert in reversed(self.alerts())
         ]
         series, age_s = self.curves(), None
         if series is not None:
@@ -192,7 +196,7 @@ class Board:
 
 def _planned(world: World, now_us: int) -> list[float]:
     """Share of a day's traffic that is expected by the end of each hour of UTC."""
-    shares = world.graph.ledger.traffic.shares(now_us % DAY_US + now_us // DAY_US * DAY_US)
+    shares = world.graph.ledger.traffic.shares(now_us)
     hours: list[float] = np.cumsum(shares).reshape(24, BINS // 24)[:, -1].round(4).tolist()
     return hours
 
@@ -219,14 +223,8 @@ def _alerts(path: Path) -> list[Json]:
     return found[-ALERTS_SHOWN:]
 
 
-def _sampled(
-    world: World,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], Sequence[Mapping[str, str]]] | None:
-    """Ids, images of texts and names of the items that have both; None without any."""
-    both = world.live.spaces(POINTS)
-    if both is None:
-        return None
-    items, ids, images = both
+def _labels(world: World, items: NDArray[np.int64]) -> list[dict[str, str]]:
+    """What is said of items on the map."""
     labels: list[dict[str, str]] = []
     for number in items.tolist():
         name = world.graph.items.name(number)
@@ -234,7 +232,7 @@ def _sampled(
         category = facts.categories[0] if facts and facts.categories else "none"
         title = facts.title if facts and facts.title else name
         labels.append({"item_id": name, "title": title, "segment": category})
-    return ids, images, labels
+    return labels
 
 
 def _projected(

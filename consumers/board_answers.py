@@ -2,18 +2,15 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
+from consumers.api_answers import Given
 from consumers.api_requests import Value, whole
 from consumers.scene import Watch
 from consumers.status import Status
 
 
-class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class GatesShown(_Answer):
+class GatesShown(Given):
     """What was checked before the flip."""
 
     items: int
@@ -23,7 +20,7 @@ class GatesShown(_Answer):
     overlap: float = Field(description="Of candidates that are best by brute force too")
 
 
-class VersionShown(_Answer):
+class VersionShown(Given):
     """A publication, or a return to an earlier version."""
 
     version: int
@@ -36,7 +33,7 @@ class VersionShown(_Answer):
     asked: bool = Field(description="A return to it is waiting for the fast path")
 
 
-class SeriesShown(_Answer):
+class SeriesShown(Given):
     """A watch as a whole."""
 
     watch: str
@@ -47,7 +44,7 @@ class SeriesShown(_Answer):
     since: int
 
 
-class DriftShown(_Answer):
+class DriftShown(Given):
     """What `goat watch` has left in the state folder."""
 
     series: list[SeriesShown]
@@ -56,7 +53,7 @@ class DriftShown(_Answer):
     muted: dict[str, str] = Field(description="Until when, by watch")
 
 
-class SpentAt(_Answer):
+class SpentAt(Given):
     """What was spent of a day by a moment."""
 
     at_us: int
@@ -64,7 +61,7 @@ class SpentAt(_Answer):
     pacing: float
 
 
-class CampaignShown(_Answer):
+class CampaignShown(Given):
     """A campaign, as the server counts it."""
 
     campaign_id: str
@@ -78,7 +75,7 @@ class CampaignShown(_Answer):
     curve: list[SpentAt] = Field(description="Since the server began, at most an hour")
 
 
-class BoardAnswer(_Answer):
+class BoardAnswer(Given):
     """Everything on the board that changes from moment to moment."""
 
     at: str
@@ -93,7 +90,7 @@ class BoardAnswer(_Answer):
     users: list[str] = Field(description="Who acted last")
 
 
-class PointShown(_Answer):
+class PointShown(Given):
     """An item in both spaces."""
 
     item_id: str
@@ -103,7 +100,7 @@ class PointShown(_Answer):
     text: list[float]
 
 
-class MapAnswer(_Answer):
+class MapAnswer(Given):
     """The space of ids and that of texts, in the plane of their first principal components."""
 
     version: int
@@ -111,7 +108,7 @@ class MapAnswer(_Answer):
     points: list[PointShown]
 
 
-class AskedAnswer(_Answer):
+class AskedAnswer(Given):
     """What was asked for, and by whom it will be done."""
 
     asked: str

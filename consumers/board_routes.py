@@ -79,8 +79,7 @@ class BoardRoutes:
 
     def acknowledge(self, body: AcknowledgeRequest) -> Response:
         """Note that somebody has seen an alert."""
-        known = {str(one["name"]) for one in self.board.document()["drift"]["alerts"]}
-        if body.alert not in known:
+        if body.alert not in {one["name"] for one in self.board.alerts()}:
             raise Problem(404, "alert-unknown", f"there is no alert {body.alert!r:.80}")
         Requests(self.settings.state / FOLDER / ACKNOWLEDGED).ask(body.alert, "seen on the board")
         return _json({"asked": body.alert}, 202)

@@ -43,9 +43,7 @@ def boarded(settings: Settings, index: VectorIndex) -> Generator[None]:
         config = serving.http_config(own)
         config.app = built.gate
         listening = stack.enter_context(_bound(settings.port))
-        for loop in built.loops:
-            loop.start()
-            stack.callback(loop.close)
+        built.start(stack)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), name="board", daemon=True)
         thread.start()

@@ -215,15 +215,16 @@ class Ingestor:
 
     def _roll_back(self) -> None:
         """Return to the version that a person asked for, if it is still kept."""
-        for request in self.rollbacks.waiting() if self.rollbacks is not None else ():
+        if self.rollbacks is None:
+            return
+        for request in self.rollbacks.waiting():
             try:
                 self._return_to(self.versions.open(int(request.name.rpartition("-")[2])))
             except Superseded:
                 raise
             except (PublishError, VersionMissing) as error:
                 self.errors.append(str(error))
-            if self.rollbacks is not None:
-                self.rollbacks.remove([request.name])
+            self.rollbacks.remove([request.name])
 
     def _return_to(self, version: Version) -> None:
         """Serve an earlier version again, whose collections are kept, with what has come since."""

@@ -165,30 +165,21 @@ class LiveModel:
         z = self._z[:n] if items is None else self._z[items]
         return np.concatenate([z, self.last.of(n, items)[:, None]], axis=1, dtype=np.float32)
 
-    def spaces(
-        self, most: int
+    def warm_texts(
+        self,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]] | None:
-        """Items with a text in both spaces: vectors, and what their texts say of them.
-
-        Parameters
-        ----------
-        most : int
-            So many at most, those with most events first.
+        """Learned items with a text, those with most events first.
 
         Returns
         -------
-        items, vectors and images : int64[n], float32[n, d], float32[n, d], or None
-            None where a text says nothing of an item that is left out.
+        items, vectors and texts : int64[n], float32[n, d], float32[n, t], or None without any
         """
         rows = self._rows.get(TEXT)
-        if rows is None:
+        known = np.zeros(0, np.int64) if rows is None else self._warm(rows)
+        if rows is None or not len(known):
             return None
-        known = np.flatnonzero(self._learned[: len(rows)] & rows[: len(self._learned)].any(axis=1))
-        by = fit_map(rows[known], self._z[known]) if len(known) else None
-        if by is None:
-            return None
-        chosen = known[np.argsort(-self.last.counts()[known], kind="stable")[:most]]
-        return chosen, self._z[chosen], by.vectors(rows[chosen])
+        known = known[np.argsort(-self.last.counts()[known], kind="stable")]
+        return known, self._z[known], rows[known]
 
     def user_vectors(
         self, users: NDArray[np.int32], history: Recent | None = None
@@ -286,9 +277,13 @@ class LiveModel:
         """Put items that came after the version among those it has learned, by text or image."""
         left = items[items >= len(self._learned)]
         for name, rows in self._rows.items():
-            known = np.flatnonzero(self._learned & rows[: len(self._learned)].any(axis=1))
+            known = self._warm(rows)
             if len(left) and len(known):
                 left = self._place_by(name, rows, left, known)
+
+    def _warm(self, rows: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Items that were learned and have this modality."""
+        return np.flatnonzero(self._learned & rows[: len(self._learned)].any(axis=1))
 
     def _place_by(
         self,

@@ -112,8 +112,8 @@ class Profiles:
 
     def newest(self) -> Mapping[str, Profile]:
         """The newest profile of each user that has one."""
-        made = {u: [p for p in all_ if not p.skipped] for u, all_ in self._by_user.items()}
-        return {user: some[-1] for user, some in made.items() if some}
+        found = ((user, self.newest_of(user)) for user in self._by_user)
+        return {user: profile for user, profile in found if profile is not None}
 
     def tried_since(self, wall_us: int) -> int:
         """Attempts made after a wall time: what a budget is held against, over restarts too."""

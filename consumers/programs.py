@@ -1,7 +1,7 @@
 """The programs behind the command line: each takes settings and gives an exit code."""
 
 import time
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,8 +69,9 @@ def _whole(
             frozen=lambda: frozen(settings.state),
         )
         publisher = parts.pipeline.publisher
-        shown = settings.board and publisher is not None
-        with boarded(settings, publisher.index) if shown and publisher else nullcontext():
+        with ExitStack() as stack:
+            if settings.board and publisher is not None:
+                stack.enter_context(boarded(settings, publisher.index))
             return _loop(ingestor, settings, json_file=json_file, quiet=quiet)
 
 

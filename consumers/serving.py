@@ -49,10 +49,8 @@ from consumers.world import World
 from stream.batch import Partition
 from stream.clock import Clock, SystemClock
 from stream.codec import Codec, Limits
-from stream.deadline import Deadline
 from stream.kafka_reader import KafkaReader, ReaderConfig
 from stream.kafka_sink import KafkaSink
-from stream.kafka_topics import ensure_topic
 from stream.sink import EventSink, FileSink
 from stream.snapshot import SnapshotStore
 from stream.source import Source
@@ -77,6 +75,12 @@ class Serving:
     gate: Gate
     loops: tuple[Background, ...]
 
+    def start(self, stack: ExitStack) -> None:
+        """Start the loops; they end when the stack is closed."""
+        for loop in self.loops:
+            loop.start()
+            stack.callback(loop.close)
+
 
 def serve(settings: Settings) -> int:
     """Serve until a signal asks for the end; see `consumers.cli.serve`."""
@@ -86,9 +90,7 @@ def serve(settings: Settings) -> int:
     with ExitStack() as stack:
         serving = build(settings, keys, SystemClock(), stack)
         config.app = serving.gate
-        for loop in serving.loops:
-            loop.start()
-            stack.callback(loop.close)
+        serving.start(stack)
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_S)
         # Its own handlers hand the signal on to ours when it has ended: exit code 0.
@@ -118,7 +120,7 @@ def build(
     stack.callback(finder.close)
     breaker, metrics, last_good = Breaker(clock), ServingMetrics(clock), LastGood()
     follower = open_follower(settings, clock, last_good)
-    board = Board(follower, settings.state, Versions(settings.models_dir), clock)
+    board = Board(follower, settings.state, clock)
     served = ServedLog(_served_sink(settings))
     intake = Intake(_events_sink(settings, stack), clock)
     ladder = Ladder(
@@ -228,10 +230,7 @@ def _reader(settings: Settings, positions: Mapping[Partition, int]) -> Source:
 def _served_sink(settings: Settings) -> EventSink:
     if settings.kafka is None:
         return FileSink(settings.state / "served.jsonl")
-    target = wiring.cluster(settings)
-    with wiring.reaching():
-        ensure_topic(target, settings.served_topic, Deadline.after(wiring.CONNECT_TIMEOUT_S))
-        return KafkaSink(target, settings.served_topic)
+    return wiring.open_topic(settings, settings.served_topic, KafkaSink)
 
 
 def _events_sink(settings: Settings, stack: ExitStack) -> EventSink | None:

@@ -208,7 +208,8 @@ def watch(settings: Settings, *, once: bool, json_file: Path | None, quiet: bool
     with ExitStack() as stack:
         topic = None
         if settings.kafka is not None:
-            topic = stack.enter_context(closing(wiring.open_alert_topic(settings)))
+            alerts = wiring.open_topic(settings, settings.alert_topic, KafkaSink)
+            topic = stack.enter_context(closing(alerts))
         watcher = Watcher(settings, clock, topic)
         stack.enter_context(exposed(settings)).register(DriftFigures(lambda: watcher.curves))
         console, errors = Console(quiet=quiet), Console(stderr=True)

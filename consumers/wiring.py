@@ -1,9 +1,9 @@
 """Settings to parts: the only place that knows which implementation is used."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ from stream.errors import SinkError, SourceError
 from stream.file_source import FileSource
 from stream.formats import open_format
 from stream.graph import Graph
-from stream.kafka_sink import KafkaDeadLetters, KafkaSink
+from stream.kafka_sink import KafkaDeadLetters
 from stream.kafka_source import KafkaConfig, KafkaSource
 from stream.kafka_topics import KafkaCluster, ensure_topic
 from stream.ordering import Orderer, OrderingConfig
@@ -52,6 +52,8 @@ SIMULATED = 60_000  # messages of one `goat run` without arguments
 REPLAY_FINETUNE_EVERY = 10_000
 LIVE_SCORE_SHARE = 0.1  # ranking each click among all items would cost more than all the rest
 CONNECT_TIMEOUT_S = 30.0
+
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,18 +141,17 @@ def open_dead_letters(settings: Settings, *, kafka: bool) -> DeadLetterSink:
     """A topic beside the events' topic, else a file in the state folder."""
     if not kafka:
         return FileDeadLetters(settings.state / "dead_letters.jsonl")
-    target = cluster(settings)
-    with reaching():
-        ensure_topic(target, settings.dead_letter_topic, Deadline.after(CONNECT_TIMEOUT_S))
-        return KafkaDeadLetters(target, settings.dead_letter_topic)
+    return open_topic(settings, settings.dead_letter_topic, KafkaDeadLetters)
 
 
-def open_alert_topic(settings: Settings) -> KafkaSink:
-    """The topic of drift alerts, made where it is not there."""
+def open_topic(
+    settings: Settings, topic: str, sink: Callable[[KafkaCluster, str], Opened]
+) -> Opened:
+    """A sink of a topic, which is made where it is not there."""
     target = cluster(settings)
     with reaching():
-        ensure_topic(target, settings.alert_topic, Deadline.after(CONNECT_TIMEOUT_S))
-        return KafkaSink(target, settings.alert_topic)
+        ensure_topic(target, topic, Deadline.after(CONNECT_TIMEOUT_S))
+        return sink(target, topic)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from consumers.served import ServedLog
 from consumers.server import application
 from consumers.serving_metrics import ServingMetrics
 from consumers.settings import Settings
-from consumers.versions import Versions
 from stream.errors import SinkError
 from tests.consumers.serving_parts import Parts
 
@@ -94,7 +93,7 @@ def make_site(
         lambda: f"r{next(ids)}",
     )
     settings = Settings(state=folder)
-    board = Board(parts.follower, folder, Versions(settings.models_dir), clock)
+    board = Board(parts.follower, folder, clock)
     audit = folder / "audit.jsonl"
     gate = Gate(
         application(routes, BoardRoutes(board, settings)),
