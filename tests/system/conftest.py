@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from consumers.feed import key_of
+from consumers.local_qdrant import QdrantAddress
 from stream.batch import Partition
 from stream.deadline import Deadline
 from stream.kafka_topics import KafkaCluster, ensure_topic
@@ -48,6 +49,23 @@ def goat(tmp_path: Path) -> Iterator[Goat]:
     for process in started:
         process.kill()
         process.wait()
+
+
+def settings_of(
+    kafka: str, qdrant: QdrantAddress, topic: str, state: Path, **more: object
+) -> dict[str, object]:
+    """Settings of programs that work on one topic and one state."""
+    return {
+        "kafka": kafka,
+        "topic": topic,
+        "dead_letter_topic": f"{topic}.dead",
+        "group": topic,
+        "qdrant": qdrant.url,
+        "qdrant_grpc_port": qdrant.grpc_port,
+        "state": state,
+        "snapshot_every_s": 1,
+        **more,
+    }
 
 
 @pytest.fixture

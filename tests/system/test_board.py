@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from consumers.local_process import free_ports
 from stream.simulator import Simulator, SimulatorConfig
 from tests.browser import FLAGS, chromium
 
@@ -69,11 +69,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("board") / "state"
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 def events(file: Path) -> None:
     """A simulated stream, a liked item of a hostile title, and a campaign with a budget."""
     messages = list(Simulator(SimulatorConfig(MESSAGES), np.random.default_rng(3)))
@@ -115,7 +110,7 @@ def answers(url: str, process: "subprocess.Popen[bytes]") -> None:
 @pytest.fixture(scope="module")
 def lived(browser: Browser, state: Path) -> Iterator[Seen]:
     """A page that was open while a run went on, and saw its end."""
-    file, port = state.parent / "events.jsonl", free_port()
+    file, [port] = state.parent / "events.jsonl", free_ports(1)
     events(file)
     words = ["run", "--events", file, "--finetune-every", 12_000, "--batch", 500, "--quiet"]
     running = goat(*words, "--board", "--port", port, "--state", state)
@@ -152,7 +147,7 @@ def site(lived: Seen, state: Path) -> Iterator[str]:
     """`goat serve` on what the run has left, after a look at its drift."""
     small = {"drift_window": "60", "drift_reference": "8", "drift_null": "10"}
     assert goat("watch", "--once", "--state", state, **small).wait(PATIENCE_S) == 0
-    port = free_port()
+    [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     serving = goat("serve", "--state", state, "--port", port)
     answers(url, serving)
@@ -327,7 +322,7 @@ def test_a_watch_is_muted_and_an_alert_acknowledged(
 @pytest.mark.slow
 def test_a_server_with_keys_asks_for_one(browser: Browser, site: str, state: Path) -> None:
     # Beside the other: the embedded index is that one's, which the board does not need.
-    port = free_port()
+    [port] = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     serving = goat("serve", "--state", state, "--port", port, api_keys=f"eye read {SECRET}")
     answers(url, serving)

@@ -19,7 +19,7 @@ from stream.clock import SystemClock
 from stream.ordering import OrderingConfig
 from stream.simulator import Simulator, SimulatorConfig
 from stream.snapshot import SnapshotStore
-from tests.system.conftest import Goat, MakeTopic, Produce
+from tests.system.conftest import Goat, MakeTopic, Produce, settings_of
 
 MESSAGES = 2_000
 PATIENCE_S = 60.0
@@ -38,19 +38,9 @@ def index(qdrant: QdrantAddress) -> Iterator[QdrantIndex]:
 def programs(
     kafka: str, qdrant: QdrantAddress, make_topic: MakeTopic, tmp_path: Path
 ) -> dict[str, object]:
-    topic = make_topic(2)
-    return {
-        "kafka": kafka,
-        "topic": topic,
-        "dead_letter_topic": f"{topic}.dead",
-        "group": topic,
-        "qdrant": qdrant.url,
-        "qdrant_grpc_port": qdrant.grpc_port,
-        "collection": COLLECTION,
-        "state": tmp_path / "state",
-        "snapshot_every_s": 0.5,
-        "model": '{"dim": 16, "first_epochs": 1, "epochs": 1}',
-    }
+    model = '{"dim": 16, "first_epochs": 1, "epochs": 1}'
+    more = {"collection": COLLECTION, "snapshot_every_s": 0.5, "model": model}
+    return settings_of(kafka, qdrant, make_topic(2), tmp_path / "state", **more)
 
 
 def event(kind: str, number: object, **more: Any) -> bytes:

@@ -20,6 +20,7 @@ from qdrant_client import models as q
 from consumers.index import VECTOR, Names, Space, point_id
 from consumers.local_qdrant import QdrantAddress
 from stream.simulator import Simulator, SimulatorConfig
+from tests.system.conftest import settings_of
 
 Goat = Callable[..., "subprocess.Popen[bytes]"]
 Produce = Callable[[str, Sequence[bytes]], None]
@@ -44,18 +45,7 @@ def programs(
     kafka: str, qdrant: QdrantAddress, make_topic: Callable[..., str], tmp_path: Path
 ) -> dict[str, object]:
     """Settings of the processes."""
-    topic = make_topic(2)
-    return {
-        "kafka": kafka,
-        "topic": topic,
-        "dead_letter_topic": f"{topic}.dead",
-        "group": topic,
-        "qdrant": qdrant.url,
-        "qdrant_grpc_port": qdrant.grpc_port,
-        "collection": COLLECTION,
-        "state": tmp_path / "state",
-        "snapshot_every_s": 1,
-    }
+    return settings_of(kafka, qdrant, make_topic(2), tmp_path / "state", collection=COLLECTION)
 
 
 def candidates(client: QdrantClient, user: str, k: int, *unlike: q.Condition) -> list[str]:

@@ -22,6 +22,7 @@ from confluent_kafka import Consumer
 from consumers.local_process import free_ports
 from consumers.local_qdrant import QdrantAddress
 from stream.simulator import Simulator, SimulatorConfig
+from tests.system.conftest import settings_of
 from tests.system.proxy import Proxy, proxied
 
 Goat = Callable[..., "subprocess.Popen[bytes]"]
@@ -37,21 +38,6 @@ KEYS = f"reader read {READER}; producer events {PRODUCER}; operator operate {OPE
 def proxy(qdrant: QdrantAddress) -> Iterator[Proxy]:
     with proxied(int(qdrant.url.rpartition(":")[2])) as made:
         yield made
-
-
-def settings_for(kafka: str, qdrant: QdrantAddress, topic: str, state: Path) -> dict[str, object]:
-    return {
-        "kafka": kafka,
-        "topic": topic,
-        "dead_letter_topic": f"{topic}.dead",
-        "served_topic": f"{topic}.served",
-        "group": topic,
-        "qdrant": qdrant.url,
-        "qdrant_grpc_port": qdrant.grpc_port,
-        "collection": f"serve-{topic}",
-        "state": state,
-        "snapshot_every_s": 1,
-    }
 
 
 class Caller:
@@ -110,7 +96,9 @@ def ids(answer: dict[str, Any]) -> list[str]:
 def programs(
     kafka: str, qdrant: QdrantAddress, make_topic: Callable[..., str], tmp_path: Path
 ) -> dict[str, object]:
-    return settings_for(kafka, qdrant, make_topic(2), tmp_path / "state")
+    topic = make_topic(2)
+    more = {"served_topic": f"{topic}.served", "collection": f"serve-{topic}"}
+    return settings_of(kafka, qdrant, topic, tmp_path / "state", **more)
 
 
 @pytest.fixture
