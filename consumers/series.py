@@ -126,14 +126,15 @@ class Series:
         """Learn reference and null from the rows of the first windows, float32[n, d]."""
         middle = int(bounds[self.cut.reference])
         self._reference = Reference(rows[:middle], rng)
-        self._null = learn(self._reference, rows[middle:], window=self.cut.window, rng=rng)
+        self._null = learn(self._reference, rows, own=middle, window=self.cut.window, rng=rng)
         self._z = []
 
     def add(self, rows: Rows) -> None:
         """Measure the next window, float32[n, d]."""
         if self._reference is None or self._null is None:
             raise ValueError("a series is measured after it has begun")
-        self._z.append(self._null.standardised(self._reference.distances(rows)))
+        at = np.array([self.cut.begun + len(self._z)])
+        self._z.append(self._null.standardised(self._reference.distances(rows)[None], at)[0])
 
     def forget(self) -> None:
         """Have all measured anew: the space is another one."""
@@ -160,21 +161,21 @@ class Series:
         if null is None or not self._z:
             return []
         fresh = null.innovations(z)
-        # Window of the first innovation: the null's windows are those next before the judged.
-        first = self.cut.begun - len(null.windows) + 1
+        # Window of the first value: the null's windows are those next before the judged.
+        first = self.cut.begun - len(null.windows)
         found: list[Change] = []
         for column in range(len(NAMES)):
             before = 0
             for index in alarms(kind, fresh[:, column], chance / len(NAMES)):
                 at = before + split(fresh[before : index + 1, column])
                 if first + index >= self.judged:
-                    late = float(z[at + 1 : index + 2, column].mean())
+                    late = float(z[at : index + 1, column].mean())
                     centre, wide = float(null.centre[column]), float(null.deviation[column])
                     one = Change(
                         statistic=NAMES[column],
                         found=first + index,
                         since=first + at,
-                        deviations=late - float(z[before : at + 1, column].mean()),
+                        deviations=late - float(z[before:at, column].mean()),
                         distance=float(np.exp((centre + late * wide) / 2.0)),
                         before=float(np.exp(centre / 2.0)),
                         chance=difference(fresh[before : index + 1, column], at - before),

@@ -4,26 +4,29 @@ Rows of a stream resemble their neighbours, and so do windows: distances of wind
 row by row are far too even. The null is therefore learned from whole stretches of later rows, as
 long as a window and starting anywhere (a block bootstrap whose blocks are windows, or
 subsampling), against a reference of earlier ones, just as the windows to come will stand to it.
-What is left of the resemblance of a window to the one before is taken out of the series, for
-detectors of change believe that what they are given is independent.
+What windows that wander do to their distances is learned from the windows' features
+(`model.wandering`), and taken out of the series: detectors of change believe that what they are
+given is independent.
 
 References
 ----------
 Künsch: The Jackknife and the Bootstrap for General Stationary Observations, 1989. Politis, Romano,
-Wolf: Subsampling, 1999. Kendall: Note on Bias in the Estimation of Autocorrelation, 1954.
+Wolf: Subsampling, 1999.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import InvalidInput
 from model.shift import NAMES, Floats, Reference
+from model.wandering import Wandering, fit
 
 STRETCHES = 2_000
-MOST_PERSISTENT = 0.98
 LEAST_WINDOWS = 8
+_LEAST_SEEN = 0.05
+"""Share of the variance that is taken to show in windows that wander more slowly than they last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +36,43 @@ class Null:
     Attributes
     ----------
     centre, deviation : float64[3]
-        Of the logarithm of the distance.
-    persistence : float64[3]
-        φ, the correlation of a window's with the one's before, in [0, 0.98].
+        Of the logarithm of the distance, far from the reference.
+    wandering : Wandering
     windows : float64[w, 3]
         Standardised distances of the windows that this was learned from, in their order.
     """
 
     centre: Floats
     deviation: Floats
-    persistence: Floats
+    wandering: Wandering
     windows: Floats
 
-    def standardised(self, distances: Floats) -> Floats:
-        """How many deviations from the centre, float64[..., 3]."""
-        return (distances - self.centre) / self.deviation
+    def standardised(self, distances: Floats, at: NDArray[np.int64]) -> Floats:
+        """How many deviations from what is expected, float64[w, 3].
+
+        Parameters
+        ----------
+        distances : float64[w, 3]
+        at : int[w]
+            Numbers of the windows, from the beginning of the reference.
+        """
+        return (distances - self.centre - self.wandering.rise(at)) / self.deviation
 
     def innovations(self, standardised: Floats) -> Floats:
-        """What is new in each window: (z_t − φ·z_(t−1)) / √(1 − φ²), float64[w − 1, 3].
+        """What is new in each window, given those before, in its own deviations, float64[w, 3].
 
-        A lasting shift of z by s becomes one of s·√((1 − φ)/(1 + φ)): what it is worth among
-        windows that resemble each other.
+        By Kalman's filter for AR(1) with noise. Of a lasting shift the first window shows most, the
+        later ones what it is worth among windows that resemble each other.
         """
-        phi = self.persistence
-        fresh: Floats = (standardised[1:] - phi * standardised[:-1]) / np.sqrt(1.0 - phi**2)
+        psi, share = self.wandering.distances()
+        fresh = np.empty_like(standardised)
+        known, spread = np.zeros(len(NAMES)), share.copy()
+        for row, z in enumerate(standardised):
+            whole = spread + 1.0 - share
+            fresh[row] = (z - known) / np.sqrt(whole)
+            gain = spread / whole
+            known = psi * (known + gain * (z - known))
+            spread = psi**2 * (1.0 - gain) * spread + share * (1.0 - psi**2)
         return fresh
 
 
@@ -64,16 +80,18 @@ def learn(
     reference: Reference,
     rows: NDArray[np.floating],
     *,
+    own: int,
     window: int,
     rng: np.random.Generator,
     stretches: int = STRETCHES,
 ) -> Null:
-    """Learn the null from rows that came after those of the reference.
+    """Learn the null from a reference's rows and those that came after.
 
     Parameters
     ----------
     rows : float[n, d]
-        In order of arrival; of at least 8 windows.
+        In order of arrival, the first ``own`` of them the reference's; at least 8 windows after.
+    own : int
     window : int
         Rows of a window.
 
@@ -82,23 +100,19 @@ def learn(
     InvalidInput
         There are fewer.
     """
-    whole = len(rows) // window
+    first, whole = max(own // window, 1), (len(rows) - own) // window
     if whole < LEAST_WINDOWS:
         raise InvalidInput(f"{whole} windows of {window} rows: at least {LEAST_WINDOWS} are needed")
-    prepared = reference.prepare(rows)
-    starts = rng.integers(0, len(rows) - window + 1, stretches)
-    found = reference.stretches(prepared, starts, window)
-    centre, deviation = found.mean(axis=0), np.maximum(found.std(axis=0), 1e-6)
-    ordered = reference.stretches(prepared, np.arange(whole) * window, window)
-    z = (ordered - centre) / deviation
-    phi = np.array([_persistence(z[:, column]) for column in range(len(NAMES))])
-    return Null(centre, deviation, phi, z)
-
-
-def _persistence(z: Floats) -> float:
-    """Correlation with the value before, its bias for short series taken off (Kendall)."""
-    n = len(z)
-    own = z - z.mean()
-    square = float((own**2).sum())
-    found = float((own[1:] * own[:-1]).sum()) / square if square else 0.0
-    return float(np.clip(found + (1.0 + 3.0 * found) / n, 0.0, MOST_PERSISTENT))
+    known, later = reference.prepare(rows[:own]), reference.prepare(rows[own:])
+    ordered = np.arange(whole) * window
+    before = reference.features(known, np.arange(own // window) * window, window)
+    after = reference.features(later, ordered, window)
+    wandering = fit([np.concatenate(pair) for pair in zip(before, after, strict=True)], first)
+    starts = rng.integers(0, len(later) - window + 1, stretches)
+    found = reference.stretches(later, starts, window) - wandering.rise(first + starts / window)
+    # Windows that wander are nearer to their own mean than to that of all to come.
+    seen = 1.0 - wandering.correlations(whole).mean(axis=(1, 2))
+    deviation = found.std(axis=0) / np.sqrt(np.maximum(seen, _LEAST_SEEN))
+    null = Null(found.mean(axis=0), np.maximum(deviation, 1e-6), wandering, np.empty(0))
+    distances = reference.stretches(later, ordered, window)
+    return replace(null, windows=null.standardised(distances, first + np.arange(whole)))

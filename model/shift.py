@@ -111,14 +111,28 @@ class Reference:
         """Likewise of each stretch of ``length`` rows that begins at ``starts``, float64[s, 3]."""
         out = np.empty((len(starts), len(NAMES)))
         for row, start in enumerate(starts.tolist()):
-            part = slice(start, start + length)
-            ordered = np.sort(prepared.sliced[:, part], axis=1)
-            out[row, 0] = ((_quantiles(ordered) - self._quantiles) ** 2).mean()
-            centre = prepared.mean[part].mean(axis=0, dtype=np.float64)
-            kernel = prepared.kernel[part].mean(axis=0, dtype=np.float64)
-            out[row, 1] = (centre**2).sum()
+            sliced, mean, kernel = self._features(prepared, slice(start, start + length))
+            out[row, 0] = ((sliced - self._quantiles) ** 2).mean()
+            out[row, 1] = (mean**2).sum()
             out[row, 2] = ((kernel - self._kernel) ** 2).sum() / FEATURES
         return np.log(np.maximum(out, _TINY))
+
+    def features(
+        self, prepared: Prepared, starts: NDArray[np.int64], length: int
+    ) -> tuple[NDArray[np.floating], ...]:
+        """What the three distances compare, of each stretch, flat: three of float[s, p]."""
+        parts = [self._features(prepared, slice(at, at + length)) for at in starts.tolist()]
+        return tuple(np.stack([one.ravel() for one in kind]) for kind in zip(*parts, strict=True))
+
+    def _features(
+        self, prepared: Prepared, part: slice
+    ) -> tuple[NDArray[np.float32], Floats, Floats]:
+        """Quantiles of the slices, mean, and mean kernel features."""
+        return (
+            _quantiles(np.sort(prepared.sliced[:, part], axis=1)),
+            prepared.mean[part].mean(axis=0, dtype=np.float64),
+            prepared.kernel[part].mean(axis=0, dtype=np.float64),
+        )
 
 
 def _quantiles(ordered: NDArray[np.float32]) -> NDArray[np.float32]:
