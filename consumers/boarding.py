@@ -39,7 +39,7 @@ def boarded(settings: Settings, index: VectorIndex) -> Generator[None]:
     embedded = settings.qdrant is None
     with ExitStack() as stack:
         find = (lambda: IndexFinder(index, owned=False)) if embedded else None
-        built = serving.build(own, [], SystemClock(), stack, find)
+        built = serving.build(own, [], SystemClock(), stack, find=find)
         config = serving.http_config(own)
         config.app = built.gate
         listening = stack.enter_context(_bound(settings.port))

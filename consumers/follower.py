@@ -50,6 +50,8 @@ class Follower:
         Opens the topic at these positions; without it nothing is read.
     forget : callable
         Told the names of users that were erased.
+    settle : callable
+        Called when a state has been restored, by the thread that follows.
 
     Attributes
     ----------
@@ -68,6 +70,7 @@ class Follower:
     clock: Clock
     read_on: Callable[[Mapping[Partition, int]], Source] | None = None
     forget: Callable[[Sequence[str]], None] = lambda _: None
+    settle: Callable[[], None] = lambda: None
     trouble: str | None = "the state is being restored"
     lag: int | None = None
     lag_us: int = 0
@@ -148,6 +151,7 @@ class Follower:
         self._let_go()
         with self._lock:
             self._world = world
+        self.settle()
         return world
 
     def _world_from_newer(self, trouble: str) -> None:

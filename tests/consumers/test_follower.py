@@ -1,5 +1,6 @@
 """A follower restores, reads on, adopts what is published, and begins again when it must."""
 
+import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -227,14 +228,30 @@ def test_what_was_deleted_is_made_up_by_a_newer_snapshot(site: Site) -> None:
 
 
 def test_without_a_topic_newer_snapshots_are_served(site: Site) -> None:
-    site.follower.read_on = None
+    site.follower.read_on, settled = None, list[int]()
+    site.follower.settle = lambda: settled.append(site.store.latest())
     site.commit()
+    site.step()
     site.step()
     site.world.take(site.messages.batch([site.messages.one("click", user_id="n", item_id="i1")]))
     site.commit()
     site.step()
     with site.follower.reading() as world:
         assert world is not None and world.user("n") is not None
+    assert settled == [1, 2], "once for each state that was restored"
+
+
+def test_what_has_settled_is_looked_at_by_the_collector_no_more() -> None:
+    before = gc.get_freeze_count()
+    try:
+        held = [[n] for n in range(1_000)]
+        serving.settle()
+        assert gc.get_freeze_count() >= before + len(held)
+        more = [[n] for n in range(1_000)]
+        serving.settle()
+        assert gc.get_freeze_count() >= before + len(held) + len(more)
+    finally:
+        gc.unfreeze()
 
 
 def test_a_loop_that_ends_by_a_fault_is_noticed(capsys: pytest.CaptureFixture[str]) -> None:
