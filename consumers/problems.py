@@ -90,25 +90,30 @@ def _clean(text: str) -> str:
 
 def install(app: FastAPI) -> None:
     """Have every error of the application end as a problem."""
-    app.add_exception_handler(Problem, _on_problem)
-    app.add_exception_handler(RequestValidationError, _on_invalid)
+    for kind in (Problem, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _on_error)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(Exception, _on_fault)
 
 
-def _on_problem(_: Request, error: Exception) -> Response:
-    return error.response() if isinstance(error, Problem) else _on_fault(_, error)
+def response_to(error: Exception) -> Response:
+    """The document of an error outside the framework."""
+    if isinstance(error, Problem):
+        return error.response()
+    return _invalid(error) if isinstance(error, RequestValidationError) else _fault()
 
 
-def _on_invalid(_: Request, error: Exception) -> Response:
-    found = error.errors() if isinstance(error, RequestValidationError) else []
+def _on_error(_: Request, error: Exception) -> Response:
+    return response_to(error)
+
+
+def _invalid(error: RequestValidationError) -> Response:
     errors = [
         FieldError(
             at=_clean(".".join(str(part) for part in one["loc"])),
             message=_clean(str(one["msg"])),
             reason=str(one["type"]),
         )
-        for one in found[:_SHOWN]
+        for one in error.errors()[:_SHOWN]
     ]
     said = "; ".join(f"{e.at}: {e.message}" for e in errors[:3])
     malformed = any(e.reason == "json_invalid" for e in errors)
@@ -119,7 +124,7 @@ def _on_invalid(_: Request, error: Exception) -> Response:
 def _on_http(request: Request, error: Exception) -> Response:
     """Errors that the framework finds: no such path, method not allowed."""
     if not isinstance(error, HTTPException):
-        return _on_fault(request, error)
+        return _fault()
     status = error.status_code
     slug = HTTPStatus(status).phrase.lower().replace(" ", "-")
     where = f"{request.method} {request.url.path}"
@@ -127,6 +132,6 @@ def _on_http(request: Request, error: Exception) -> Response:
     return Problem(status, slug, detail, headers=error.headers).response()
 
 
-def _on_fault(_: Request, error: Exception) -> Response:
+def _fault() -> Response:
     detail = "a fault of ours, logged with its traceback; the request may be sent again"
     return Problem(500, "internal-error", detail).response()

@@ -4,7 +4,7 @@ They are plain functions, which the framework runs in threads: what they wait fo
 client that is not asynchronous, and NumPy. All of them hold the deadline that began at arrival.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,6 +21,7 @@ from consumers.follower import Follower
 from consumers.index import Conditions, to_rfc3339
 from consumers.intake import Intake
 from consumers.ladder import Ladder
+from consumers.lane import Short
 from consumers.problems import FieldError, Problem
 from consumers.profiles import LatestProfiles
 from consumers.readiness import Readiness
@@ -72,12 +73,27 @@ class Routes:
 
     def candidates(self, request: Request, body: CandidatesRequest) -> Response:
         """Candidates for a user, for recent items, or for a context."""
-        [answer] = self._answered([body.wish(self.new_id())], request)
-        return _json(answer_value(answer))
+        return self.one_list(body, request.state.deadline)
 
     def batch(self, request: Request, body: BatchRequest) -> Response:
         """Several lists under one deadline, with one call of the index."""
-        answers = self._answered([one.wish(self.new_id()) for one in body.requests], request)
+        return self.many_lists(body, request.state.deadline)
+
+    def short(self) -> Mapping[str, Short]:
+        """The routes above, for `consumers.lane.Lane`."""
+        return {
+            "/v1/candidates": Short(CandidatesRequest, self.one_list),
+            "/v1/candidates/batch": Short(BatchRequest, self.many_lists),
+        }
+
+    def one_list(self, asked: CandidatesRequest, deadline: Deadline) -> Response:
+        """Answer one request by a deadline."""
+        [answer] = self._answered([asked.wish(self.new_id())], deadline)
+        return _json(answer_value(answer))
+
+    def many_lists(self, asked: BatchRequest, deadline: Deadline) -> Response:
+        """Answer several by one deadline."""
+        answers = self._answered([one.wish(self.new_id()) for one in asked.requests], deadline)
         return _json({"answers": [answer_value(answer) for answer in answers]})
 
     def similar(
@@ -98,7 +114,7 @@ class Routes:
             conditions=Conditions(categories=wanted),
             request_id=self.new_id(),
         )
-        [answer] = self._answered([wish], request)
+        [answer] = self._answered([wish], request.state.deadline)
         return _json(answer_value(answer))
 
     def user(self, user_id: UserId) -> Response:
@@ -173,8 +189,8 @@ class Routes:
         self.breaker.held = not asked
         return _json({"asked": asked})
 
-    def _answered(self, wishes: Sequence[Wish], request: Request) -> list[Answer]:
-        answers = self.ladder.answer(wishes, request.state.deadline)
+    def _answered(self, wishes: Sequence[Wish], deadline: Deadline) -> list[Answer]:
+        answers = self.ladder.answer(wishes, deadline)
         self.served.put(answers)
         for answer in answers:
             self.metrics.note(answer)

@@ -1,6 +1,7 @@
 """The application: routes, their documents, and the gate before them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from consumers import board_answers as shown
 from consumers.board_routes import BoardRoutes
 from consumers.gate import route_of
 from consumers.keys import Role
+from consumers.lane import Lane
 from consumers.problems import MEDIA_TYPE, ProblemDocument, install
 from consumers.routes import MOST_EVENTS, Routes
 from stream.events import TIME_PATTERN, json_schema
@@ -80,8 +82,12 @@ def _operations(r: Routes, b: BoardRoutes) -> Sequence[_Documented]:
     )
 
 
-def application(routes: Routes, board: BoardRoutes) -> FastAPI:
+def application(routes: Routes, board: BoardRoutes, threads: Executor) -> Lane:
     """The routes as an ASGI application; whoever serves it puts a `Gate` before it."""
+    return Lane(_framework(routes, board), routes.short(), threads)
+
+
+def _framework(routes: Routes, board: BoardRoutes) -> FastAPI:
     # Its own pages load scripts from elsewhere: the document is enough.
     app = FastAPI(
         title="goatstream",

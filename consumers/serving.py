@@ -9,6 +9,7 @@ import ssl
 import sys
 import uuid
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
@@ -61,6 +62,7 @@ GRACE_S = 5
 KEPT_ALIVE_S = 30
 # A thread that has an answer to give would wait five milliseconds for one that computes.
 SWITCH_S = 0.0005
+THREADS = 40  # lists in the making: nearly all of them wait for the index
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +169,9 @@ def build(
         settings.events_deadline_s,
         lambda: uuid.uuid4().hex,
     )
+    threads = stack.enter_context(ThreadPoolExecutor(THREADS, "list"))
     gate = Gate(
-        application(routes, BoardRoutes(board, settings)),
+        application(routes, BoardRoutes(board, settings), threads),
         Keyring(keys),
         Buckets(settings.key_rate, settings.key_burst, clock),
         metrics,

@@ -1,6 +1,7 @@
 """A whole server over a small world, asked in this process."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -96,7 +97,7 @@ def make_site(
     board = Board(parts.follower, folder, clock)
     audit = folder / "audit.jsonl"
     gate = Gate(
-        application(routes, BoardRoutes(board, settings)),
+        application(routes, BoardRoutes(board, settings), ThreadPoolExecutor(4)),
         Keyring(parse_keys(keys, "test")),
         Buckets(rate, rate, clock),
         metrics,
