@@ -1,7 +1,6 @@
 """The board beside a run: `goat serve` on loopback in a thread, over the run's own index."""
 
 import socket
-import sys
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from consumers.errors import SettingsError
 from consumers.finder import IndexFinder
 from consumers.index import VectorIndex
+from consumers.logs import announce
 from consumers.settings import Settings
 from stream.clock import SystemClock
 
@@ -47,7 +47,8 @@ def boarded(settings: Settings, index: VectorIndex) -> Generator[None]:
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, args=([listening],), name="board", daemon=True)
         thread.start()
-        sys.stderr.write(f"goat: the board is at http://{LOOPBACK}:{settings.port}/board\n")
+        url = f"http://{LOOPBACK}:{settings.port}/board"
+        announce(f"the board is at {url}", "board", url=url)
         try:
             yield
         finally:

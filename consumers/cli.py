@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from consumers import enriching, programs, watching
+from consumers import enriching, logs, programs, tracing, watching
 from consumers.cli_serve import serve
 from consumers.cli_tools import tools
 from consumers.flags import (
@@ -55,6 +55,34 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 refused with a reason, 2 wrong command line, "
     "3 a server cannot be had, 70 a fault of ours, 130 stopped by a second interrupt.",
 )
+
+
+@app.callback()
+def begin(
+    context: typer.Context,
+    log: Annotated[
+        logs.Form, typer.Option(envvar="GOAT_LOG", help="What is said on standard error, and how.")
+    ] = "text",
+    log_level: Annotated[
+        logs.Level | None,
+        typer.Option(envvar="GOAT_LOG_LEVEL", help="From which level on (warning; info as JSON)."),
+    ] = None,
+    otlp: Annotated[
+        str | None, typer.Option(envvar="GOAT_OTLP", help="Send traces to this URL (OTLP/HTTP).")
+    ] = None,
+) -> None:
+    """Set up what all verbs have in common."""
+    logs.configure(log, log_level)
+
+    def program() -> int:
+        if otlp is not None:
+            context.call_on_close(tracing.start(otlp, context.invoked_subcommand or ""))
+        return 0
+
+    if code := guarded(program):
+        end(code)
+
+
 app.add_typer(tools)
 app.command()(serve)
 

@@ -5,7 +5,7 @@ Plain functions that hand awaitables on: nothing here waits, so nothing needs to
 
 import re
 import threading
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -13,9 +13,11 @@ from time import perf_counter
 
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bind_contextvars
 
 from consumers.index import to_rfc3339
 from consumers.keys import Buckets, Key, Keyring, Role
+from consumers.logs import log
 from consumers.problems import Problem
 from consumers.serving_metrics import ServingMetrics
 from stream.clock import Clock
@@ -140,6 +142,8 @@ class Gate:
     audit : Audit
     deadline_s : float
         From the arrival of a request to its answer, seconds.
+    new_id : callable
+        Makes request ids: in the answer's headers, in lists that are given none, in every log line.
     body_bytes : int
         Largest body.
     """
@@ -150,6 +154,7 @@ class Gate:
     metrics: ServingMetrics
     audit: Audit
     deadline_s: float
+    new_id: Callable[[], str]
     body_bytes: int = BODY_BYTES
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -162,13 +167,15 @@ class Gate:
             problem = _elsewhere(headers) or self._fit(
                 headers, takes=scope["method"] == route.takes
             )
-        who = ANYBODY if key is None else key.name
+        who, request_id = ANYBODY if key is None else key.name, self.new_id()
+        bind_contextvars(request_id=request_id)
         scope["state"] = {
             **scope.get("state", {}),
             "deadline": Deadline.after(self.deadline_s),
             "key": who,
+            "request_id": request_id,
         }
-        watched = self._watched(scope, route, who, send)
+        watched = self._watched(scope, route, send)
         inner = self.app if problem is None else problem.response()
         return inner(scope, receive, watched)
 
@@ -216,26 +223,30 @@ class Gate:
             )
         return None
 
-    def _watched(self, scope: Scope, route: Route, who: str, send: Send) -> Send:
+    def _watched(self, scope: Scope, route: Route, send: Send) -> Send:
         """Add headers to the answer and count it when its last byte is handed over."""
         began_s, status = perf_counter(), 0
+        own = (b"x-request-id", scope["state"]["request_id"].encode())
 
         def sending(message: Message) -> Awaitable[None]:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 safe = PAGE_HEADERS if route.page else SAFE_HEADERS
-                message["headers"] = [*message.get("headers", ()), *safe]
+                message["headers"] = [*message.get("headers", ()), *safe, own]
             elif not message.get("more_body", False):
-                self._count(scope, route, who, status, perf_counter() - began_s)
+                self._count(scope, route, status, perf_counter() - began_s)
             return send(message)
 
         return sending
 
-    def _count(self, scope: Scope, route: Route, who: str, status: int, took_s: float) -> None:
+    def _count(self, scope: Scope, route: Route, status: int, took_s: float) -> None:
+        who: str = scope["state"]["key"]
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.metrics.requests.labels(route.template, method, str(status)).inc()
         self.metrics.seconds.labels(route.template).observe(took_s)
+        say = log.info if status < 500 else log.warning
+        say("request", route=route.template, method=method, status=status, seconds=took_s, key=who)
         if route.role is Role.OPERATE and method not in ("GET", "HEAD"):
             self.audit.write(who, method, scope["path"], status)
 

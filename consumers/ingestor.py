@@ -7,14 +7,16 @@ live it never is. See docs/decisions/0003.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from statistics import median
 
 from consumers.errors import FineTuneFailed, PublishError, Superseded, VersionMissing
+from consumers.freshness import Freshness
 from consumers.lifecycle import Stop
+from consumers.logs import log
 from consumers.pipeline import Pipeline
 from consumers.progress import Figures
 from consumers.retraining import Requests
 from consumers.scheduler import Scheduler
+from consumers.tracing import span
 from consumers.versions import Version, Versions
 from stream.batch import RecordBatch
 from stream.clock import Clock
@@ -69,12 +71,12 @@ class Ingestor:
     frozen: Callable[[], str | None] = lambda: None
     doing: str = "starting"
     errors: list[str] = field(default_factory=list[str])
+    freshness: Freshness = field(default_factory=Freshness)
     _taken: int = 0
     _committed_s: float = 0.0
     _looked_s: float = 0.0
     _warming: bool = False
     _adoption: Iterator[None] | None = None
-    _fresh: deque[float] = field(default_factory=lambda: deque[float](maxlen=_RECENT))
     _rate: deque[tuple[float, int]] = field(
         default_factory=lambda: deque[tuple[float, int]](maxlen=_RECENT)
     )
@@ -118,9 +120,12 @@ class Ingestor:
         arrived_s = self._now_s()
         batches = self.source.poll(self._room(), POLL_TIMEOUT_S)
         for batch in batches:
-            self._take(batch)
-        if self.pipeline.publish():
-            self._fresh.append(self._now_s() - arrived_s)
+            with span("take", partition=str(batch.partition), messages=len(batch)):
+                self._take(batch)
+        with span("publish"):
+            published = self.pipeline.publish()
+        if published:
+            self.freshness.note(self._now_s() - arrived_s)
         self._rate.append((self._now_s(), self.pipeline.tally.events_in))
         self._go_on_adopting()
         self._look_for_versions()
@@ -143,23 +148,13 @@ class Ingestor:
             version=pipeline.live.version,
             recall=pipeline.evaluator.recall_lately,
             popularity_recall=pipeline.evaluator.popularity_recall_lately,
-            freshness_s=self.freshness_s,
+            freshness_s=self.freshness.median_s,
             doing=self.doing,
             gaps={
                 name: (one["gap"]["observed"], one["gap"]["bound"])
                 for name, one in pipeline.live.alignment.items()
             },
         )
-
-    @property
-    def freshness_lately(self) -> list[float]:
-        """Seconds from a poll's begin to its vectors being acknowledged, of the last such polls."""
-        return list(self._fresh)
-
-    @property
-    def freshness_s(self) -> float | None:
-        """Their median."""
-        return median(self._fresh) if self._fresh else None
 
     def _take(self, batch: RecordBatch) -> None:
         if batch.history:
@@ -195,7 +190,7 @@ class Ingestor:
         while self.scheduler is not None and (outcome := self.scheduler.finished()) is not None:
             self._looked_s = 0.0
             if outcome.error is not None:
-                self.errors.append(outcome.error)
+                self._failed("fine-tune", outcome.error)
         if self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = self._now_s()
@@ -223,7 +218,7 @@ class Ingestor:
             except Superseded:
                 raise
             except (PublishError, VersionMissing) as error:
-                self.errors.append(str(error))
+                self._failed("rollback", str(error))
             self.rollbacks.remove([request.name])
 
     def _return_to(self, version: Version) -> None:
@@ -234,6 +229,7 @@ class Ingestor:
         pipeline.live = pipeline.live.successor(version)
         pipeline.live.touch_all()
         pipeline.evaluator.follow(pipeline.live)
+        log.info("returned to a version", version=version.number)
         self._commit()
 
     def _begin_adopting(self, version: Version) -> None:
@@ -247,6 +243,7 @@ class Ingestor:
         for _ in self._adoption:
             return
         self._adoption = None
+        log.info("serving a version", version=self.pipeline.live.version)
         self.pipeline.publish()
         self._commit()
 
@@ -259,10 +256,17 @@ class Ingestor:
         noted = self.scheduler.noted if self.scheduler is not None else 0
         progress: dict[str, JSON] = {"warming": self._warming, "since_finetune": noted}
         progress["embedder"] = self.pipeline.texts.name
-        if self.pipeline.publisher is not None:
-            self.pipeline.publisher.flush()
-        self.pipeline.commit(progress, self.source.advise)
+        with span("commit"):
+            if self.pipeline.publisher is not None:
+                self.pipeline.publisher.flush()
+            info = self.pipeline.commit(progress, self.source.advise)
+        positions = {str(partition): offset for partition, offset in info.positions.items()}
+        log.info("committed", snapshot=info.number, positions=positions)
         self._committed_s = self._now_s()
+
+    def _failed(self, what: str, error: str) -> None:
+        log.warning(f"{what} failed", error=error)
+        self.errors.append(error)
 
     def _left(self) -> int:
         return self.batch if self.limit is None else self.limit - self._taken

@@ -25,6 +25,7 @@ from consumers.index import Conditions
 from consumers.planning import planned
 from consumers.remembered import LastGood, Remembered
 from consumers.serving_rules import UNKNOWN, Entry, boosted, kept, takes_part
+from consumers.tracing import span
 from consumers.world import World
 from stream.clock import Clock
 from stream.deadline import Deadline
@@ -99,7 +100,8 @@ class Ladder:
             return _all_fell(plans, Fell.INDEX_RESTING)
         queries = [_query(p, p.vector) for p in plans if p.vector is not None]
         try:
-            found = self.finder.find(plans[0].collection, queries, deadline)
+            with span("search", collection=plans[0].collection, queries=len(queries)):
+                found = self.finder.find(plans[0].collection, queries, deadline)
         except ServerUnavailable as error:
             self.breaker.failed()
             self.on_trouble(error)

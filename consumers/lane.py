@@ -10,16 +10,33 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
+from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Self
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from consumers.problems import Problem, response_to
+from consumers.tracing import span
 from stream.deadline import Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the gate has noted of a request."""
+
+    request_id: str
+    deadline: Deadline
+
+    @classmethod
+    def of(cls, scope: Scope) -> Self:
+        """Take it from where the gate has put it."""
+        return cls(scope["state"]["request_id"], scope["state"]["deadline"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +46,15 @@ class Short:
     Attributes
     ----------
     asked : what its body is
-    answer : called with that and the request's deadline, in a thread
+    answer : called with that and what the gate has noted, in a thread
     """
 
     asked: type[BaseModel]
-    answer: Callable[[Any, Deadline], Response]
+    answer: Callable[[Any, About], Response]
 
-    def respond(self, body: bytes, deadline: Deadline) -> Response:
+    def respond(self, body: bytes, about: About) -> Response:
         """Answer a request's body."""
-        return self.answer(self._parsed(body), deadline)
+        return self.answer(self._parsed(body), about)
 
     def _parsed(self, body: bytes) -> BaseModel:
         try:
@@ -79,9 +96,13 @@ class Lane:
         body = await _body(receive)
         if body is None:
             return
-        loop, deadline = asyncio.get_running_loop(), scope["state"]["deadline"]
+        loop, about = asyncio.get_running_loop(), About.of(scope)
+        headers = Headers(scope=scope)
         try:
-            found = await loop.run_in_executor(self.threads, route.respond, body, deadline)
+            with span(f"POST {scope['path']}", headers, request_id=about.request_id):
+                # Spans and log lines there are of this request.
+                respond = partial(route.respond, body, about)
+                found = await loop.run_in_executor(self.threads, copy_context().run, respond)
         except (Problem, RequestValidationError) as error:
             found = response_to(error)
         except Exception as error:

@@ -14,15 +14,14 @@ code meaning
 
 import os
 import signal
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
 from consumers.errors import ConsumerError, ServerUnavailable
+from consumers.logs import log
 from model.errors import ModelError
 from stream.errors import StreamError
 
@@ -103,7 +102,7 @@ class Background:
             self._loop(self._stop)
         except Exception as error:  # noqa: BLE001 - it is reported, and makes the server not ready
             self.fault = f"{self._thread.name} has ended: {type(error).__name__}: {error}"
-            traceback.print_exc()
+            log.exception("a loop has ended by a fault of ours", loop=self._thread.name)
 
 
 def guarded(program: Callable[[], int]) -> int:
@@ -117,10 +116,10 @@ def guarded(program: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception:  # noqa: BLE001 - the one place that may: it reports and ends the process
-        traceback.print_exc()
+        log.exception("a fault of ours")
         return FAULT
 
 
 def _say(error: Exception, code: int) -> int:
-    sys.stderr.write(f"goat: {type(error).__name__}: {error}\n")
+    log.error(f"{type(error).__name__}: {error}", code=code)
     return code

@@ -8,10 +8,16 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from consumers.errors import SettingsError
+from consumers.freshness import cumulative
 from consumers.settings import Settings
 from consumers.status import Status
 from stream.clock import Clock
@@ -59,15 +65,12 @@ class StreamFigures(Collector):
         )
         if status.lag is not None:
             yield _gauge("goat_source_lag_messages", "Behind the end of the source", status.lag)
-        fresh = GaugeMetricFamily(
+        yield HistogramMetricFamily(
             "goat_event_to_searchable_seconds",
-            "Within which this share of refreshes became searchable, of late",
-            labels=["share"],
+            "From a message's arrival to its vectors being searchable, by refreshes",
+            buckets=cumulative(status.freshness_counts),
+            sum_value=status.freshness_total_s,
         )
-        for share, value in (("0.5", status.freshness_p50_s), ("0.95", status.freshness_p95_s)):
-            if value is not None:
-                fresh.add_metric([share], value)
-        yield fresh
         size = GaugeMetricFamily("goat_graph_size", "Of the graph", labels=["of"])
         for name, count in (
             ("edges", status.edges),

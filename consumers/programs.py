@@ -14,6 +14,7 @@ from consumers.index import Names
 from consumers.ingestor import Ingestor
 from consumers.inputs import Inputs
 from consumers.lifecycle import Stop
+from consumers.logs import log
 from consumers.metrics import FineTuneFigures, StreamFigures, exposed
 from consumers.progress import Progress
 from consumers.retraining import FROZEN, ROLLBACKS, WANTED, Requests, frozen
@@ -149,8 +150,11 @@ def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
             except TimeoutError:
                 continue
             figures.note(outcome.error)
-            said = outcome.error or f"version {outcome.value}"
-            Console(stderr=bool(outcome.error)).print(said, soft_wrap=True, markup=False)
+            if outcome.error is None:
+                log.info("fine-tuned", version=outcome.value)
+                Console().print(f"version {outcome.value}", soft_wrap=True, markup=False)
+            else:
+                log.error("fine-tune failed", error=outcome.error)
         scheduler.close()
     return 0
 

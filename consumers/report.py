@@ -76,7 +76,7 @@ def figures(ingestor: Ingestor, wall_s: float) -> dict[str, object]:
         "version": pipeline.live.version,
         "alignment": pipeline.live.alignment,
         **pipeline.evaluator.figures(),
-        "event_to_searchable_p50_s": ingestor.freshness_s,
+        "event_to_searchable_p50_s": ingestor.freshness.median_s,
         "wall_s": wall_s,
         "finetune_errors": len(ingestor.errors),
         "machine": {"python": platform.python_version(), "system": platform.platform()},

@@ -4,8 +4,9 @@ They are plain functions, which the framework runs in threads: what they wait fo
 client that is not asynchronous, and NumPy. All of them hold the deadline that began at arrival.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Annotated, Any
 
 import msgspec
@@ -21,7 +22,7 @@ from consumers.follower import Follower
 from consumers.index import Conditions, to_rfc3339
 from consumers.intake import Intake
 from consumers.ladder import Ladder
-from consumers.lane import Short
+from consumers.lane import About, Short
 from consumers.problems import FieldError, Problem
 from consumers.profiles import LatestProfiles
 from consumers.readiness import Readiness
@@ -56,8 +57,6 @@ class Routes:
     ----------
     events_deadline_s : float
         How long events may take to arrive in the topic, seconds.
-    new_id : callable
-        Makes request ids.
     """
 
     follower: Follower
@@ -69,15 +68,14 @@ class Routes:
     breaker: Breaker
     profiles: LatestProfiles
     events_deadline_s: float
-    new_id: Callable[[], str]
 
     def candidates(self, request: Request, body: CandidatesRequest) -> Response:
         """Candidates for a user, for recent items, or for a context."""
-        return self.one_list(body, request.state.deadline)
+        return self.one_list(body, About.of(request.scope))
 
     def batch(self, request: Request, body: BatchRequest) -> Response:
         """Several lists under one deadline, with one call of the index."""
-        return self.many_lists(body, request.state.deadline)
+        return self.many_lists(body, About.of(request.scope))
 
     def short(self) -> Mapping[str, Short]:
         """The routes above, for `consumers.lane.Lane`."""
@@ -86,14 +84,16 @@ class Routes:
             "/v1/candidates/batch": Short(BatchRequest, self.many_lists),
         }
 
-    def one_list(self, asked: CandidatesRequest, deadline: Deadline) -> Response:
-        """Answer one request by a deadline."""
-        [answer] = self._answered([asked.wish(self.new_id())], deadline)
+    def one_list(self, asked: CandidatesRequest, about: About) -> Response:
+        """Answer one request by its deadline."""
+        [answer] = self._answered([asked.wish(about.request_id)], about.deadline)
         return _json(answer_value(answer))
 
-    def many_lists(self, asked: BatchRequest, deadline: Deadline) -> Response:
-        """Answer several by one deadline."""
-        answers = self._answered([one.wish(self.new_id()) for one in asked.requests], deadline)
+    def many_lists(self, asked: BatchRequest, about: About) -> Response:
+        """Answer several by one deadline; each has an id of its own."""
+        own = (f"{about.request_id}-{n}" for n in count(1))
+        wishes = [one.wish(name) for one, name in zip(asked.requests, own, strict=False)]
+        answers = self._answered(wishes, about.deadline)
         return _json({"answers": [answer_value(answer) for answer in answers]})
 
     def similar(
@@ -112,7 +112,7 @@ class Routes:
             k=k,
             similar_to=item_id,
             conditions=Conditions(categories=wanted),
-            request_id=self.new_id(),
+            request_id=request.state.request_id,
         )
         [answer] = self._answered([wish], request.state.deadline)
         return _json(answer_value(answer))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -32,6 +33,7 @@ from consumers.keys import Buckets, Key, Keyring, check_exposure, parse_keys, re
 from consumers.ladder import Ladder
 from consumers.lifecycle import Background, Stop
 from consumers.live import LiveModel
+from consumers.logs import announce, log
 from consumers.metrics import DriftFigures, StreamFigures
 from consumers.preferences import Preferences
 from consumers.profiles import LatestProfiles
@@ -99,7 +101,8 @@ def serve(settings: Settings) -> int:
         # Its own handlers hand the signal on to ours when it has ended: exit code 0.
         stack.enter_context(Stop().listening())
         where = f"{'https' if settings.tls_certificate else 'http'}://{settings.host}"
-        sys.stderr.write(f"goat: serving on {where}:{settings.port}, the board at /board\n")
+        url = f"{where}:{settings.port}"
+        announce(f"serving on {url}, the board at /board", "serving", url=url)
         uvicorn.Server(config).run()
     return 0
 
@@ -137,7 +140,7 @@ def build(
         last_good,
         clock,
         np.random.default_rng(),
-        on_trouble=lambda error: metrics.index_errors.labels(type(error).__name__).inc(),
+        on_trouble=partial(_note_trouble, metrics),
     )
     loops = (
         Background("board", board.run),
@@ -167,7 +170,6 @@ def build(
         breaker,
         LatestProfiles(settings.state / "language" / "profiles.jsonl"),
         settings.events_deadline_s,
-        lambda: uuid.uuid4().hex,
     )
     threads = stack.enter_context(ThreadPoolExecutor(THREADS, "list"))
     gate = Gate(
@@ -177,8 +179,14 @@ def build(
         metrics,
         Audit(settings.state / "audit.jsonl", clock),
         settings.deadline_s,
+        lambda: uuid.uuid4().hex,
     )
     return Serving(gate, loops)
+
+
+def _note_trouble(metrics: ServingMetrics, error: Exception) -> None:
+    metrics.index_errors.labels(type(error).__name__).inc()
+    log.info("the index has no answer", error=f"{type(error).__name__}: {error}")
 
 
 # -- the parts
@@ -295,6 +303,7 @@ def http_config(settings: Settings) -> uvicorn.Config:
         ssl_keyfile=files[1],
         interface="asgi3",  # a gate is a plain callable, which is taken for one of the second
         access_log=False,
+        log_config=None,
         log_level="warning",
         server_header=False,
         proxy_headers=False,  # nothing goes by a caller's address

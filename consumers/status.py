@@ -49,13 +49,15 @@ class Status(BaseModel):
     lag : messages behind the end of the source; None when that cannot be known
     freshness_p50_s, freshness_p95_s : float or None
         From a message's arrival to its vectors being searchable, of late.
+    freshness_counts, freshness_total_s
+        The same since the start: see `consumers.freshness.Freshness`.
     scores : what was scored test-then-train since the start, as `Evaluator.figures` names it
     past : the last `KEPT` points, a second apart
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     at_us: int
     doing: str
     events_in: int
@@ -67,6 +69,8 @@ class Status(BaseModel):
     lag: int | None
     freshness_p50_s: float | None
     freshness_p95_s: float | None
+    freshness_counts: tuple[int, ...]
+    freshness_total_s: float
     edges: int
     users: int
     items: int
@@ -116,7 +120,8 @@ class StatusFile:
 
     def _status(self, ingestor: Ingestor, now_us: int) -> Status:
         figures, tally = ingestor.figures(), ingestor.pipeline.tally
-        fresh = ingestor.freshness_lately
+        freshness = ingestor.freshness
+        fresh = list(freshness.lately)
         p50, p95 = (float(np.quantile(fresh, q)) if fresh else None for q in (0.5, 0.95))
         self._past.append(
             Point(
@@ -141,6 +146,8 @@ class StatusFile:
             lag=figures.lag,
             freshness_p50_s=p50,
             freshness_p95_s=p95,
+            freshness_counts=tuple(freshness.counts),
+            freshness_total_s=freshness.total_s,
             edges=figures.edges,
             users=figures.users,
             items=figures.items,

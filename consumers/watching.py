@@ -22,6 +22,7 @@ from consumers.drift_state import DriftState
 from consumers.errors import SettingsError
 from consumers.index import to_rfc3339
 from consumers.lifecycle import Stop
+from consumers.logs import log
 from consumers.metrics import DriftFigures, exposed
 from consumers.report import write_json
 from consumers.retraining import FROZEN, WANTED, Requests
@@ -212,13 +213,14 @@ def watch(settings: Settings, *, once: bool, json_file: Path | None, quiet: bool
             topic = stack.enter_context(closing(alerts))
         watcher = Watcher(settings, clock, topic)
         stack.enter_context(exposed(settings)).register(DriftFigures(lambda: watcher.curves))
-        console, errors = Console(quiet=quiet), Console(stderr=True)
+        console = Console(quiet=quiet)
         stop = stack.enter_context(Stop().listening())
         while True:
             for alert in watcher.look():
                 console.print(str(alert), soft_wrap=True, markup=False, highlight=False)
+                log.info("drift", alert=alert.name, watch=alert.watch, version=alert.version)
             while watcher.errors:
-                errors.print(watcher.errors.pop(), soft_wrap=True, markup=False)
+                log.warning("not delivered", error=watcher.errors.pop())
             if once or stop.requested:
                 break
             stop.wait(LOOK_EVERY_S)

@@ -16,6 +16,7 @@ from consumers.evaluator import Evaluator
 from consumers.index import Names, VectorIndex
 from consumers.inputs import Inputs
 from consumers.live import LiveModel
+from consumers.logs import LoggedLetters
 from consumers.membership import member_of
 from consumers.pipeline import Pipeline
 from consumers.preferences import Preferences
@@ -72,7 +73,7 @@ def opened(settings: Settings, inputs: Inputs, *, publish: bool) -> Generator[Pa
     settings.state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         live = inputs.events is None and settings.kafka is not None
-        dead_letters = open_dead_letters(settings, kafka=live)
+        dead_letters = LoggedLetters(open_dead_letters(settings, kafka=live))
         stack.callback(dead_letters.close)
         publisher = open_publisher(settings, clock) if publish else None
         if publisher is not None:

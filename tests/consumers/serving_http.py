@@ -91,7 +91,6 @@ def make_site(
         breaker,
         LatestProfiles(folder / "language" / "profiles.jsonl"),
         5.0,
-        lambda: f"r{next(ids)}",
     )
     settings = Settings(state=folder)
     board = Board(parts.follower, folder, clock)
@@ -103,6 +102,7 @@ def make_site(
         metrics,
         Audit(audit, clock),
         deadline_s,
+        lambda: f"r{next(ids)}",
     )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

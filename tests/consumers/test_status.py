@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from consumers.freshness import Freshness
 from consumers.status import EVERY_US, FILE, KEPT, STALE_US, StatusFile, read_status
 from consumers.tally import Tally
 from stream.clock import ManualClock
@@ -20,8 +21,10 @@ def ingestor(messages: int = 0) -> Any:
     scores = {"scored_events": 9, "recall@20": None, "by_half_life": {"1": 0.1}}
     evaluator = SimpleNamespace(figures=lambda: scores)
     pipeline = SimpleNamespace(tally=tally, evaluator=evaluator)
-    fresh = [0.1] * 18 + [0.9, 0.9]
-    return SimpleNamespace(figures=lambda: figures, pipeline=pipeline, freshness_lately=fresh)
+    freshness = Freshness()
+    for seconds in [0.1] * 18 + [0.9, 0.9]:
+        freshness.note(seconds)
+    return SimpleNamespace(figures=lambda: figures, pipeline=pipeline, freshness=freshness)
 
 
 def test_it_is_written_once_a_second_and_says_when(tmp_path: Path) -> None:
