@@ -31,7 +31,8 @@ from consumers.dataset import Dataset
 from model.alignment import TOLERANCE, paired_sample
 from model.config import ModelConfig
 from model.costs import Cost, cosine
-from model.couplings import WarmStart, resume
+from model.couplings import resume
+from model.kept_coupling import WarmStart
 from model.state import ModelState
 from model.trainer import finetune
 from model.transport import SHARP, SMOOTH, by_kernel, solve

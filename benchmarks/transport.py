@@ -28,8 +28,9 @@ from peers import Task, absent, geomloss, ott, pot, timed, versions
 from torch import Tensor
 
 from model.costs import Cost, squared_l2
-from model.couplings import Floats, Ids, Resumed, WarmStart, resume
+from model.couplings import Resumed, resume
 from model.dimensions import dimension_cost
+from model.kept_coupling import Floats, Ids, WarmStart
 from model.transport import Coupling, Problem, solve
 
 TOLERANCES = (1e-3, 1e-6)

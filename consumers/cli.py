@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from consumers import enriching, logs, programs, tracing, watching
+from consumers import logs, tracing
 from consumers.cli_serve import serve
 from consumers.cli_tools import tools
 from consumers.flags import (
@@ -120,6 +120,8 @@ def run(
     """
 
     def program() -> int:
+        from consumers import programs
+
         settings = settings_of(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
             qdrant_grpc_port=qdrant_grpc_port, finetune_every=finetune_every,
@@ -166,6 +168,8 @@ def evaluate(
     """
 
     def program() -> int:
+        from consumers import programs
+
         settings = settings_of(
             state=state, finetune_every=finetune_every, retrain_every=retrain_every,
             embedder=embedder, batch=batch, seed=seed, model=model,
@@ -206,6 +210,8 @@ def ingest(
     """The fast path alone: Kafka to graph to refreshed vectors, model versions as they appear."""
 
     def program() -> int:
+        from consumers import programs
+
         settings = settings_of(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
             qdrant_grpc_port=qdrant_grpc_port, embedder=embedder, batch=batch,
@@ -235,6 +241,8 @@ def finetune(
     """
 
     def program() -> int:
+        from consumers import programs
+
         settings = settings_of(
             state=state, finetune_interval_s=finetune_interval_s, retrain_every=retrain_every,
             seed=seed, model=model, metrics_port=metrics_port,
@@ -258,6 +266,8 @@ def enrich(
     """Have a language model describe users' preferences from their past, within a budget."""
 
     def program() -> int:
+        from consumers import enriching
+
         settings = settings_of(
             state=state, embedder=embedder, chat_url=chat_url, chat_model=chat_model,
             enrich_per_hour=enrich_per_hour,
@@ -289,6 +299,8 @@ def watch(
     """Watch the aligned distributions for drift: read snapshots and versions, send alerts."""
 
     def program() -> int:
+        from consumers import watching
+
         settings = settings_of(
             state=state, kafka=kafka, drift_policy=drift_policy, drift_detector=drift_detector,
             drift_window=drift_window, seed=seed, metrics_port=metrics_port,
@@ -311,6 +323,8 @@ def publish(
     """Publish the newest model version over the newest graph snapshot into fresh collections."""
 
     def program() -> int:
+        from consumers import programs
+
         settings = settings_of(
             state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
         )
@@ -330,6 +344,8 @@ def rollback(
     """Point readers at an earlier version that is still kept."""
 
     def program() -> int:
+        from consumers import programs
+
         settings = settings_of(
             state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
         )

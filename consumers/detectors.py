@@ -15,7 +15,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from river import drift
 
 DetectorKind = Literal["adwin", "page-hinkley", "kswin"]
 LEAST_SHIFT = 0.5
@@ -32,18 +31,27 @@ class _River(Protocol):
     def update(self, x: float) -> object: ...
 
 
+# river takes seconds to import, and only who watches for drift needs it.
+
+
 def _adwin(chance: float) -> _River:
+    from river import drift
+
     made: _River = drift.ADWIN(delta=chance, clock=1)  # type: ignore[no-untyped-call]
     return made
 
 
 def _page_hinkley(chance: float) -> _River:
+    from river import drift
+
     # A sum of values of deviation 1 less k passes h by chance e^(−2·k·h) of the time (Siegmund).
     height = math.log(LOOKS / chance) / (2.0 * LEAST_SHIFT)
     return drift.PageHinkley(min_instances=20, delta=LEAST_SHIFT, threshold=height, alpha=1.0)
 
 
 def _kswin(chance: float) -> _River:
+    from river import drift
+
     return drift.KSWIN(
         alpha=chance / LOOKS, window_size=KSWIN_WINDOWS, stat_size=KSWIN_LATEST, seed=0
     )

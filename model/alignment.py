@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.costs import cosine
-from model.couplings import WarmStart, resume
+from model.couplings import resume
 from model.divergence import self_value
 from model.gaps import Gap, gap
+from model.kept_coupling import WarmStart
 from model.transport import SMOOTH, by_kernel, pose, solve
 
 TOLERANCE = 1e-6

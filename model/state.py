@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ModelConfig
-from model.couplings import WarmStart
 from model.errors import InvalidInput
 from model.evidence import Calibration
+from model.kept_coupling import WarmStart
 from model.neighbours import Neighbours
 from model.recency import Recency
 from model.terms import Terms, default_terms

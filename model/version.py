@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from model.couplings import WarmStart
 from model.errors import InvalidInput, VersionCorrupt
 from model.evidence import Calibration
+from model.kept_coupling import WarmStart
 from model.neighbours import Neighbours
 from model.recency import Recency
 from model.state import ModelState

@@ -23,7 +23,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 MOST_PERSISTENT = 0.98
 _LAGS = 6  # autocovariances that are fitted, that at lag 0 among them
@@ -115,6 +114,8 @@ def fit(features: Sequence[NDArray[np.floating]], reference: int) -> Wandering:
 
 
 def _fit(features: Floats) -> tuple[float, float, float]:
+    from scipy.optimize import nnls  # takes a while, and servers do without
+
     n = len(features)
     own = features - features.mean(axis=0)
     lags = range(min(_LAGS, n))

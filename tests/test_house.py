@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import subprocess
 import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -83,6 +84,15 @@ def test_a_package_is_the_one_of_this_repository(package: str) -> None:
     assert Path(module.__file__).resolve().parent == ROOT / package
     # PyPI has unrelated packages of these names.
     assert set(packages_distributions().get(package, [])) <= {"goatstream"}
+
+
+@pytest.mark.parametrize("program", ["consumers.programs", "consumers.serving"])
+def test_what_takes_seconds_to_import_is_imported_by_who_needs_it(program: str) -> None:
+    """The fast path and the server start without what only learning and watching want."""
+    slow = ("torch", "sklearn", "scipy.stats", "pandas", "ot", "sentence_transformers")
+    code = f"import sys, {program}; print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_tests_are_no_packages() -> None:

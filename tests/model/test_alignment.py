@@ -3,9 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from model.alignment import TOLERANCE, Alignment, align, paired_sample
-from model.couplings import WarmStart
 from model.data import unit_rows
 from model.errors import TransportFailed
+from model.kept_coupling import WarmStart
 
 EVERY = np.ones(60, np.bool_)
 

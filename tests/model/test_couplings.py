@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.costs import Bilinear, Given, cosine, squared_l2
-from model.couplings import HOLD, Ids, WarmStart, begin, held_epsilon, keep, resume
+from model.couplings import HOLD, begin, held_epsilon, keep, resume
 from model.errors import InvalidInput, VersionCorrupt
+from model.kept_coupling import Ids, WarmStart
 from model.transport import Start, by_kernel, pose, solve
 
 POOL = 400

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from model import transport
 from model.costs import Given
-from model.couplings import Floats, WarmStart, begin, keep
+from model.couplings import begin, keep
+from model.kept_coupling import Floats, WarmStart
 from model.transport import Coupling, by_kernel, pose
 
 
