@@ -41,7 +41,8 @@ def configure(form: Form, level: Level | None = None) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(number, logging.WARNING if form == "text" else logging.INFO))
+    # Libraries tell much that is of no use before something goes wrong.
+    root.setLevel(logging.INFO if number < logging.INFO else max(number, logging.WARNING))
 
 
 def announce(line: str, event: str, **fields: object) -> None:
@@ -103,7 +104,7 @@ class _ToStandardError(logging.Handler):
     """Writes to what standard error is just now: a display may have put itself before it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(self.format(record) + "\n")
+        sys.stderr.write(self.format(record) + "\n")  # at once: other threads write as well
 
 
 def _shared() -> list[_Processor]:
@@ -125,7 +126,7 @@ def _configure(form: Form, level: Level | None) -> int:
     structlog.configure(
         processors=[*_shared(), *_rendered(form)],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     return number

@@ -11,7 +11,7 @@ from consumers import local_kafka
 from consumers.local_cache import cache_dir
 from consumers.local_process import ServerProcess, launch
 from stream.deadline import Deadline
-from stream.kafka_topics import await_broker
+from stream.kafka_topics import KafkaCluster, await_broker, await_listener
 
 START_S = 90.0
 
@@ -32,6 +32,7 @@ class Broker:
     def revive(self) -> None:
         """Start it again, on the same port and data."""
         self.server = launch("Kafka", self.command, self.server.folder, detached=False)
+        await_listener(KafkaCluster(self.bootstrap), Deadline.after(START_S))
         await_broker(self.bootstrap, Deadline.after(START_S))
 
 
