@@ -245,7 +245,7 @@ class Gate:
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.metrics.requests.labels(route.template, method, str(status)).inc()
         self.metrics.seconds.labels(route.template).observe(took_s)
-        say = log.info if status < 500 else log.warning
+        say = log.warning if status == 500 else log.info
         say("request", route=route.template, method=method, status=status, seconds=took_s, key=who)
         if route.role is Role.OPERATE and method not in ("GET", "HEAD"):
             self.audit.write(who, method, scope["path"], status)
