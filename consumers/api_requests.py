@@ -141,6 +141,9 @@ class CandidatesRequest(Value):
     exploration: Exploration = Field(default_factory=Exploration)
     explain: bool = False
     include_seen: bool = Field(default=False, description="Show again what the user dealt with")
+    record: bool = Field(
+        default=True, description="Put it on record; false where it is looked at and not shown"
+    )
 
     def wish(self, request_id: str) -> Wish:
         """The same inside the server."""
@@ -157,6 +160,7 @@ class CandidatesRequest(Value):
             epsilon=self.exploration.epsilon,
             explain=self.explain,
             seen=self.include_seen,
+            recorded=self.record,
             request_id=self.request_id or request_id,
         )
 

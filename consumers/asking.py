@@ -54,6 +54,7 @@ class Wish:
     cap : most items of one category; None for no cap
     epsilon : share of exploration
     seen : whether items the user has dealt with may be shown again
+    recorded : whether it goes into the record of lists served
     """
 
     k: int = 20
@@ -69,6 +70,7 @@ class Wish:
     epsilon: float = 0.0
     explain: bool = False
     seen: bool = False
+    recorded: bool = True
     request_id: str = ""
 
     @property

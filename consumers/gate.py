@@ -144,6 +144,9 @@ class Gate:
         From the arrival of a request to its answer, seconds.
     new_id : callable
         Makes request ids: in the answer's headers, in lists that are given none, in every log line.
+    hosts : set of str, optional
+        Names that a request may be for; any by default. A server that asks for no key must not be
+        asked by a page of a site whose name has been pointed at this machine (DNS rebinding).
     body_bytes : int
         Largest body.
     """
@@ -155,6 +158,7 @@ class Gate:
     audit: Audit
     deadline_s: float
     new_id: Callable[[], str]
+    hosts: frozenset[str] | None = None
     body_bytes: int = BODY_BYTES
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
@@ -164,8 +168,9 @@ class Gate:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         key, problem = self._admitted(route, headers)
         if problem is None:
-            problem = _elsewhere(headers) or self._fit(
-                headers, takes=scope["method"] == route.takes
+            takes = scope["method"] == route.takes
+            problem = (
+                self._misled(headers) or _elsewhere(headers) or self._fit(headers, takes=takes)
             )
         who, request_id = ANYBODY if key is None else key.name, self.new_id()
         bind_contextvars(request_id=request_id)
@@ -201,6 +206,14 @@ class Gate:
             detail = f"too many requests under this key: come again in {wait_s:.3f} s"
             return key, Problem(429, "rate-limited", detail, headers=after)
         return key, None
+
+    def _misled(self, headers: dict[bytes, bytes]) -> Problem | None:
+        """Why a request for another host is refused."""
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        if self.hosts is None or not host or name in self.hosts:
+            return None
+        return Problem(421, "unknown-host", f"this is not {host!r:.80}: use its own address")
 
     def _fit(self, headers: dict[bytes, bytes], *, takes: bool) -> Problem | None:
         """Why a body is not read. The server holds a body to the length that it declares."""

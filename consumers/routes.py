@@ -191,7 +191,7 @@ class Routes:
 
     def _answered(self, wishes: Sequence[Wish], deadline: Deadline) -> list[Answer]:
         answers = self.ladder.answer(wishes, deadline)
-        self.served.put(answers)
+        self.served.put([answer for answer in answers if answer.wish.recorded])
         for answer in answers:
             self.metrics.note(answer)
         return answers

@@ -30,6 +30,7 @@ _MEANINGS = {
     411: "A body without its length",
     413: "The body is too large",
     415: "A body that is not application/json",
+    421: "The request is for another host",
     422: "The request is not valid; `errors` says where",
     429: "Too many requests under this key; `Retry-After` says when to come again",
     500: "A fault of the server",
@@ -117,7 +118,7 @@ def _framework(routes: Routes, board: BoardRoutes) -> FastAPI:
 
 def _responses(one: _Documented) -> dict[int | str, dict[str, Any]]:
     guarded = route_of(one.path.split("{", maxsplit=1)[0] + "x" if "{" in one.path else one.path)
-    statuses = {*one.errors, 500} | ({401, 403, 429} if guarded.role else set())
+    statuses = {*one.errors, 421, 500} | ({401, 403, 429} if guarded.role else set())
     found: dict[int | str, dict[str, Any]] = {
         status: {
             "description": _MEANINGS[status],

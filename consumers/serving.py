@@ -64,6 +64,7 @@ GRACE_S = 5
 KEPT_ALIVE_S = 30
 # A thread that has an answer to give would wait five milliseconds for one that computes.
 SWITCH_S = 0.0005
+LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 THREADS = 40  # lists in the making: nearly all of them wait for the index
 
 
@@ -180,6 +181,7 @@ def build(
         Audit(settings.state / "audit.jsonl", clock),
         settings.deadline_s,
         lambda: uuid.uuid4().hex,
+        None if keys or settings.unguarded else LOCAL | {settings.host.lower()},
     )
     return Serving(gate, loops)
 

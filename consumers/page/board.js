@@ -140,8 +140,8 @@ async function play(event) {
   say("asked", "asking");
   try {
     const [list, popular] = await Promise.all([
-      ask("/v1/candidates", { user_id: user, k: 10, explain: true }),
-      ask("/v1/candidates", { k: 10 }),
+      ask("/v1/candidates", { user_id: user, k: 10, explain: true, record: false }),
+      ask("/v1/candidates", { k: 10, record: false }),
     ]);
     const held = list.fell.includes("user_unknown") ? null : await ask(`/v1/users/${encodeURIComponent(user)}`);
     say("preferences", held?.preferences ? `Said to like: ${held.preferences}` : "");

@@ -73,6 +73,7 @@ def make_site(
     rate: float = 1e6,
     deadline_s: float = 5.0,
     kafka: bool = True,
+    hosts: frozenset[str] | None = None,
 ) -> Site:
     """A server over these parts."""
     clock, metrics = parts.clock, ServingMetrics(parts.clock)
@@ -103,6 +104,7 @@ def make_site(
         Audit(audit, clock),
         deadline_s,
         lambda: f"r{next(ids)}",
+        hosts,
     )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -11,6 +11,7 @@ from consumers.errors import ServerUnavailable
 from consumers.gate import BODY_BYTES
 from consumers.index import VectorIndex
 from consumers.problems import MEDIA_TYPE
+from consumers.serving import LOCAL
 from tests.consumers.serving_http import KEYS, SECRETS, Site, make_site
 from tests.consumers.serving_parts import Parts, make_parts
 
@@ -122,6 +123,35 @@ def test_what_is_served_is_handed_to_the_log(site: Site) -> None:
     assert wanted == [
         (i["item_id"], i["position"], i["score"], i["propensity"]) for i in record["items"]
     ]
+
+
+def test_a_list_that_is_only_looked_at_is_not_on_record(site: Site) -> None:
+    looked = {"user_id": "u1", "record": False}
+    site.client.post("/v1/candidates/batch", json={"requests": [looked, {"user_id": "u2"}]})
+    assert site.served.write() == 1
+    assert [key for _, key in site.lists.sent] == [b"u2"]
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8080", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:8080", 200),
+        ("127.0.0.1", 200),
+        ("rebound.example:8080", 421),
+        ("localhost.rebound.example", 421),
+        ("127.0.0.1:8080:80", 421),
+    ],
+)
+def test_without_keys_a_name_that_is_not_this_machines_is_refused(
+    index: VectorIndex, tmp_path: Path, host: str, status: int
+) -> None:
+    site = make_site(make_parts(index), tmp_path, hosts=LOCAL)
+    answer = site.client.get("/v1/version", headers={"host": host})
+    assert answer.status_code == status
+    if status == 421:
+        problem(answer, 421, "unknown-host")
 
 
 def test_an_index_that_is_down_is_no_error(site: Site) -> None:
