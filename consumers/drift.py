@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from consumers.alerts import Alert, Moved, Mover, Place
 from consumers.detectors import DetectorKind
+from consumers.rounds import Rounds
 from consumers.scene import ALL, Fitted, Ints, Population, Scene, Watch
 from consumers.series import Change, Cut, Series
 from model.change import discoveries
@@ -109,6 +110,7 @@ class Monitor:
     )
     texts: dict[int, NDArray[np.float32]] = field(default_factory=dict[int, NDArray[np.float32]])
     last_us: dict[Watch, int] = field(default_factory=dict[Watch, int])
+    rounds: Rounds = field(default_factory=Rounds)
 
     def look(self, scene: Scene) -> list[Alert]:
         """Measure what is new, and say what has drifted.
@@ -123,11 +125,16 @@ class Monitor:
         populations = scene.populations()
         parts = dict(self._measured(scene, populations))
         found = self._found()
-        return [
+        alerts = [
             self._alert(scene, watch, [one for one in found if one[0][0] is watch], parts)
             for watch in Watch
             if any(key[0] is watch for key, _ in found) and self._may_speak(watch, scene)
         ]
+        here = Place(scene.edges, scene.snapshot.view.now_us, positions)
+        moved = self.rounds.note(scene, here)
+        if moved is not None and self._may_speak(Watch.ALIGNMENT, scene):
+            alerts.append(moved)
+        return alerts
 
     def answers(self) -> dict[Key, Answer]:
         """What each series says now."""

@@ -18,6 +18,7 @@ from safetensors.numpy import load, save
 from consumers.alerts import Alert
 from consumers.drift import DriftConfig, Monitor, Watched
 from consumers.errors import DriftStateCorrupt
+from consumers.rounds import Rounds
 from consumers.scene import Watch
 from consumers.series import Series
 from stream.segments import replace_file, sync_folder
@@ -69,6 +70,8 @@ class _Saved(_Frozen):
     marks: list[tuple[int, dict[str, int]]]
     last_us: dict[Watch, int]
     posted: list[Posted]
+    rounds: dict[str, list[int]] = Field(default_factory=dict[str, list[int]])
+    rounds_version: int = 0
     texts: str = Field(description="SHA-256 of the file of texts")
 
 
@@ -108,6 +111,7 @@ class DriftState:
             )
         monitor.version, monitor.marks = saved.version, list(saved.marks)
         monitor.last_us = dict(saved.last_us)
+        monitor.rounds = Rounds({k: list(v) for k, v in saved.rounds.items()}, saved.rounds_version)
         for one in saved.series:
             series = Series(cut, list(one.ends), one.judged)
             monitor.watched[one.watch, one.segment] = Watched(
@@ -151,6 +155,8 @@ class DriftState:
             marks=monitor.marks,
             last_us=monitor.last_us,
             posted=self.posted,
+            rounds=monitor.rounds.history,
+            rounds_version=monitor.rounds.version,
             texts=digest,
         )
         replace_file(self.root / "state.json", saved.model_dump_json().encode())
