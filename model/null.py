@@ -6,12 +6,13 @@ long as a window and starting anywhere (a block bootstrap whose blocks are windo
 subsampling), against a reference of earlier ones, just as the windows to come will stand to it.
 What windows that wander do to their distances is learned from the windows' features
 (`model.wandering`), and taken out of the series: detectors of change believe that what they are
-given is independent.
+given is independent. Of windows with a trend, which no law of wandering describes, only the
+resemblance of a distance to the one before is taken out.
 
 References
 ----------
 Künsch: The Jackknife and the Bootstrap for General Stationary Observations, 1989. Politis, Romano,
-Wolf: Subsampling, 1999.
+Wolf: Subsampling, 1999. Kendall: Note on Bias in the Estimation of Autocorrelation, 1954.
 """
 
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from model.errors import InvalidInput
 from model.shift import NAMES, Floats, Reference
-from model.wandering import Wandering, fit
+from model.wandering import MOST_PERSISTENT, Wandering, fit
 
 STRETCHES = 2_000
 LEAST_WINDOWS = 8
@@ -38,6 +39,8 @@ class Null:
     centre, deviation : float64[3]
         Of the logarithm of the distance, far from the reference.
     wandering : Wandering
+    persistence, share : float64[3]
+        The autocorrelation of the distances at lag k > 0 is share·persistence^k.
     windows : float64[w, 3]
         Standardised distances of the windows that this was learned from, in their order.
     """
@@ -45,6 +48,8 @@ class Null:
     centre: Floats
     deviation: Floats
     wandering: Wandering
+    persistence: Floats
+    share: Floats
     windows: Floats
 
     def standardised(self, distances: Floats, at: NDArray[np.int64]) -> Floats:
@@ -64,7 +69,7 @@ class Null:
         By Kalman's filter for AR(1) with noise. Of a lasting shift the first window shows most, the
         later ones what it is worth among windows that resemble each other.
         """
-        psi, share = self.wandering.distances()
+        psi, share = self.persistence, self.share
         fresh = np.empty_like(standardised)
         known, spread = np.zeros(len(NAMES)), share.copy()
         for row, z in enumerate(standardised):
@@ -107,12 +112,30 @@ def learn(
     ordered = np.arange(whole) * window
     before = reference.features(known, np.arange(own // window) * window, window)
     after = reference.features(later, ordered, window)
-    wandering = fit([np.concatenate(pair) for pair in zip(before, after, strict=True)], first)
+    found_so = fit([np.concatenate(pair) for pair in zip(before, after, strict=True)], first)
+    trend, wandering = found_so.trend, found_so.steady()
     starts = rng.integers(0, len(later) - window + 1, stretches)
     found = reference.stretches(later, starts, window) - wandering.rise(first + starts / window)
     # Windows that wander are nearer to their own mean than to that of all to come.
     seen = 1.0 - wandering.correlations(whole).mean(axis=(1, 2))
     deviation = found.std(axis=0) / np.sqrt(np.maximum(seen, _LEAST_SEEN))
-    null = Null(found.mean(axis=0), np.maximum(deviation, 1e-6), wandering, np.empty(0))
+    psi, share = wandering.distances()
+    null = Null(found.mean(axis=0), np.maximum(deviation, 1e-6), wandering, psi, share, np.empty(0))
     distances = reference.stretches(later, ordered, window)
-    return replace(null, windows=null.standardised(distances, first + np.arange(whole)))
+    z = null.standardised(distances, first + np.arange(whole))
+    own = np.array([_persistence(z[:, column]) for column in range(len(NAMES))])
+    return replace(
+        null,
+        windows=z,
+        persistence=np.where(trend, own, psi),
+        share=np.where(trend, 1.0, share),
+    )
+
+
+def _persistence(z: Floats) -> float:
+    """Correlation with the value before, its bias for short series taken off (Kendall)."""
+    n = len(z)
+    own = z - z.mean()
+    square = float((own**2).sum())
+    found = float((own[1:] * own[:-1]).sum()) / square if square else 0.0
+    return float(np.clip(found + (1.0 + 3.0 * found) / n, 0.0, MOST_PERSISTENT))

@@ -25,6 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_PERSISTENT = 0.98
+SLOWEST = 0.95
+"""Above it a stream is not taken to wander: what moves so slowly among some dozens of windows, as
+while partitions are caught up with one after another, cannot be told from a trend that ends."""
 _LAGS = 6  # autocovariances that are fitted, that at lag 0 among them
 _STEP = 0.02
 
@@ -92,6 +95,21 @@ class Wandering:
         return share[:, None, None] * psi[:, None, None] ** lag + (1 - share)[
             :, None, None
         ] * np.eye(n)
+
+    @property
+    def trend(self) -> NDArray[np.bool_]:
+        """Which statistics are not of a stream that wanders, bool[s]."""
+        return self.persistence > SLOWEST
+
+    def steady(self) -> "Wandering":
+        """The same, with those that are not taken not to move at all."""
+        whole = self.moving + self.still
+        return Wandering(
+            np.where(self.trend, 0.0, self.persistence),
+            np.where(self.trend, 0.0, self.moving),
+            np.where(self.trend, whole, self.still),
+            self.reference,
+        )
 
     def _of_reference(self) -> Floats:
         """Variance of the reference."""
