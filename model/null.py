@@ -123,11 +123,11 @@ def learn(
     null = Null(found.mean(axis=0), np.maximum(deviation, 1e-6), wandering, psi, share, np.empty(0))
     distances = reference.stretches(later, ordered, window)
     z = null.standardised(distances, first + np.arange(whole))
-    own = np.array([_persistence(z[:, column]) for column in range(len(NAMES))])
+    alone = np.array([_persistence(z[:, column]) for column in range(len(NAMES))])
     return replace(
         null,
         windows=z,
-        persistence=np.where(trend, own, psi),
+        persistence=np.where(trend, alone, psi),
         share=np.where(trend, 1.0, share),
     )
 
