@@ -83,7 +83,13 @@ class QdrantFinder:
         self._where = f"Qdrant at {url}"
         headers = {} if api_key is None else {"api-key": api_key}
         self._server = KeptAlive(url, headers, ca)
-        deadline = Deadline.after(OPEN_TIMEOUT_S)
+        try:
+            self._check(url, Deadline.after(OPEN_TIMEOUT_S))
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(self, url: str, deadline: Deadline) -> None:
         told = msgspec.json.decode(self._ask("GET", "/", deadline))
         check_version(str(told.get("version")), installed_version("qdrant-client"), url)
         # The version is told to anyone, this only to those with the key.

@@ -11,9 +11,12 @@ from consumers.errors import ServerUnavailable
 from consumers.gate import BODY_BYTES
 from consumers.index import VectorIndex
 from consumers.problems import MEDIA_TYPE
+from consumers.qdrant_finder import QdrantFinder
+from consumers.reconnecting import Reconnecting
 from consumers.serving import LOCAL
 from tests.consumers.serving_http import KEYS, SECRETS, Site, make_site
 from tests.consumers.serving_parts import Parts, make_parts
+from tests.consumers.test_qdrant_finder import Server
 
 CLICK = {
     "type": "click", "event_id": "new-1", "occurred_at": "2026-01-01T10:00:00Z",
@@ -167,6 +170,22 @@ def test_an_index_that_is_down_is_no_error(site: Site) -> None:
 
 
 # -- what the server says of itself
+
+
+def test_a_qdrant_of_another_version_is_not_asked_and_lists_come_from_popularity(
+    site: Site,
+) -> None:
+    told = b'{"title":"qdrant","version":"1.9.0"}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(told), told)
+    server = Server([answer, answer])
+    with pytest.raises(ServerUnavailable, match=r"is Qdrant 1\.9\.0; qdrant-client"):
+        QdrantFinder(server.url)
+    site.parts.ladder.finder = finder = Reconnecting(lambda: QdrantFinder(server.url))
+    assert not finder.try_open()
+    server.close()
+    found = site.client.post("/v1/candidates", json={"user_id": "u1"})
+    assert found.status_code == 200
+    assert (found.json()["rung"], found.json()["fell"]) == ("popular", ["index_unavailable"])
 
 
 def test_the_server_says_what_it_serves_and_whether_it_is_ready(site: Site) -> None:
