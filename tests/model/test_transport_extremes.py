@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from model import transport
 from model.costs import Given
-from model.couplings import Floats
 from model.errors import ModelError, TransportFailed
+from model.kept_coupling import Floats
 from model.transport import Start, by_kernel, pose
 from tests.model.transport_answers import solve
 
