@@ -132,7 +132,7 @@ def test_histories_are_those_of_the_rules(events: list[E], sizes: list[int], len
 
 @pytest.mark.slow
 @given(streams(size=200), cuts)
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=1_500, deadline=None)
 def test_long_streams_too(events: list[E], sizes: list[int]) -> None:
     oracle = Oracle()
     for event in events:
