@@ -10,6 +10,9 @@ from typing import Any
 
 from consumers.index import to_rfc3339
 
+MOVERS = 5
+"""Items or users that an alert names, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

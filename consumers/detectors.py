@@ -11,7 +11,7 @@ Continuous Inspection Schemes, 1954. Raab et al.: Reactive Soft Prototype Comput
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,30 +31,32 @@ class _River(Protocol):
     def update(self, x: float) -> object: ...
 
 
-# river takes seconds to import, and only who watches for drift needs it.
-
-
 def _adwin(chance: float) -> _River:
-    from river import drift
-
-    made: _River = drift.ADWIN(delta=chance, clock=1)  # type: ignore[no-untyped-call]
+    made: _River = _drift().ADWIN(delta=chance, clock=1)
     return made
 
 
 def _page_hinkley(chance: float) -> _River:
-    from river import drift
-
     # A sum of values of deviation 1 less k passes h by chance e^(−2·k·h) of the time (Siegmund).
     height = math.log(LOOKS / chance) / (2.0 * LEAST_SHIFT)
-    return drift.PageHinkley(min_instances=20, delta=LEAST_SHIFT, threshold=height, alpha=1.0)
+    made: _River = _drift().PageHinkley(
+        min_instances=20, delta=LEAST_SHIFT, threshold=height, alpha=1.0
+    )
+    return made
 
 
 def _kswin(chance: float) -> _River:
-    from river import drift
-
-    return drift.KSWIN(
+    made: _River = _drift().KSWIN(
         alpha=chance / LOOKS, window_size=KSWIN_WINDOWS, stat_size=KSWIN_LATEST, seed=0
     )
+    return made
+
+
+def _drift() -> Any:
+    """river's detectors: they take seconds to import, and only who watches for drift needs them."""
+    from river import drift
+
+    return drift
 
 
 _MAKERS: Mapping[DetectorKind, Callable[[float], _River]] = {

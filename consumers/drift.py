@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.alerts import Alert, Moved, Mover, Place
+from consumers.alerts import MOVERS, Alert, Moved, Mover, Place
 from consumers.detectors import DetectorKind
 from consumers.rounds import Rounds
 from consumers.scene import ALL, Fitted, Ints, Population, Scene, Watch
@@ -27,7 +27,6 @@ from model.shift import NAMES
 K = 20
 ASKED = 500
 """Events before a change, and after it, on which its cost is measured, at most."""
-MOVERS = 5
 CURVE = 300
 """Windows of a series that are shown."""
 MARKS = 2_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from consumers.alerts import Alert, Moved, Mover, Place
+from consumers.alerts import MOVERS, Alert, Moved, Mover, Place
 from consumers.scene import Scene, Watch
 
 LEAST = 8
@@ -19,7 +19,6 @@ FAR = 4.0
 """Deviations (of the median, by the median absolute one) that are an alarm."""
 _NARROWEST = 0.25  # deviation of the logarithm, at least: counts are whole, and often equal
 _NORMAL = 1.4826  # median absolute deviations in a deviation of the normal distribution
-MOVERS = 5
 
 
 @dataclass(slots=True)

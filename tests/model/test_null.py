@@ -7,6 +7,7 @@ from scipy.signal import lfilter
 from model.errors import InvalidInput
 from model.null import Null, learn
 from model.shift import Reference
+from model.wandering import Wandering
 
 WINDOW, DIM = 100, 8
 
@@ -72,12 +73,32 @@ def test_what_one_window_has_of_those_before_is_taken_out() -> None:
         assert 0.5 < fresh[:, 1].std() < 1.6
 
 
-def test_independent_windows_are_left_as_they_are() -> None:
-    reference, null = fitted(stream(5, 80, 0.0))
-    assert null.wandering.distances()[1].max() < 0.3
-    z = np.random.default_rng(0).standard_normal((50, 3))
-    assert null.innovations(z) == pytest.approx(z, abs=1.0)
-    assert reference.dim == DIM
+def test_of_a_trend_the_resemblance_to_the_window_before_is_taken_out() -> None:
+    rng = np.random.default_rng(3)
+    noise = rng.standard_normal((4_000, 3)) * np.sqrt(1 - 0.8**2)
+    z = np.asarray(lfilter([1.0], [1.0, -0.8], noise, axis=0))
+    still = Wandering(np.zeros(3), np.zeros(3), np.ones(3), 40)
+    null = Null(np.zeros(3), np.ones(3), still, np.full(3, 0.8), np.ones(3), np.zeros((1, 3)))
+    fresh = null.innovations(z)
+    assert np.corrcoef(fresh[1:, 0], fresh[:-1, 0])[0, 1] == pytest.approx(0.0, abs=0.05)
+    assert fresh.std() == pytest.approx(1.0, abs=0.05)
+    shifted = null.innovations(z + np.array([2.0, 0.0, 0.0]))
+    moved = shifted[1:, 0].mean() - fresh[1:, 0].mean()
+    assert moved == pytest.approx(2.0 * np.sqrt(0.2 / 1.8))
+
+
+def test_persistence_is_found_and_bounded() -> None:
+    rows = stream(4, 80, 0.0) + np.repeat(np.sin(np.arange(80) / 9), WINDOW)[:, None]
+    assert 0.5 < fitted(rows)[1].persistence[1] <= 0.98
+    null = fitted(stream(5, 80, 0.0))[1]
+    assert (null.share * null.persistence).max() < 0.5
+
+
+def test_a_trend_is_not_taken_for_a_wandering() -> None:
+    rows = stream(4, 80, 0.0) + np.repeat(np.linspace(0.0, 3.0, 80), WINDOW)[:, None]
+    null = fitted(rows)[1]
+    assert (null.share == 1.0).all()
+    assert null.wandering.rise(np.array([40, 60])) == pytest.approx(np.zeros((2, 3)))
 
 
 def test_too_few_windows_are_refused() -> None:
