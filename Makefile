@@ -7,6 +7,9 @@
 PYTHON ?= python3
 ARGS ?=
 COVERAGE_FLOOR ?= 97
+# Tests beside each other; one after the other (to look into one): make test WORKERS=0
+WORKERS ?= logical
+BESIDE := -n $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,10 +39,10 @@ run: $(STAMP) ## Watch simulated events become candidates: make run ARGS="--help
 	$(BIN)/goat run $(ARGS)
 
 test: $(STAMP) ## All tests, with real Kafka and Qdrant servers, and the coverage floor
-	$(BIN)/pytest --cov --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
+	$(BIN)/pytest $(BESIDE) --cov --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
 
 test-unit: $(STAMP) ## The tests that need no server
-	$(BIN)/pytest -m "not servers" $(ARGS)
+	$(BIN)/pytest $(BESIDE) -m "not servers" $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .

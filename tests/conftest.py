@@ -2,8 +2,12 @@
 
 A server that cannot be had fails the tests that need it, with the reason; ``-m "not servers"``
 (`make test-unit`) is the way to do without. GOAT_KAFKA and GOAT_QDRANT name servers to use instead.
+
+Beside each other (`-n`) all tests that need a server go to one worker, so that each server is started
+once, and the rest go file by file.
 """
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -13,11 +17,20 @@ from consumers.local_qdrant import QdrantAddress
 
 SERVER_FIXTURES = {"kafka", "qdrant"}
 
+# Workers and the programs they start share the cores: threads that wait for each other by spinning
+# would take them from the others. Before torch and numpy are imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        group = item.path.as_posix()
         if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
+            group = "servers"
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
