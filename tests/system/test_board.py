@@ -112,7 +112,8 @@ def lived(browser: Browser, state: Path) -> Iterator[Seen]:
     """A page that was open while a run went on, and saw its end."""
     file, [port] = state.parent / "events.jsonl", free_ports(1)
     events(file)
-    words = ["run", "--events", file, "--finetune-every", 12_000, "--batch", 500, "--quiet"]
+    # Batches small enough that a version lasts longer than a person, or a browser, needs to answer.
+    words = ["run", "--events", file, "--finetune-every", 12_000, "--batch", 100, "--quiet"]
     running = goat(*words, "--board", "--port", port, "--state", state)
     url = f"http://127.0.0.1:{port}"
     answers(url, running)
