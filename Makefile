@@ -9,6 +9,8 @@ ARGS ?=
 COVERAGE_FLOOR ?= 97
 # Tests beside each other; one after the other (to look into one): make test WORKERS=0
 WORKERS ?= logical
+# Of each mark, in `make test-faults`
+STREAMS ?= 20
 BESIDE := -n $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 VENV := .venv
@@ -28,7 +30,7 @@ endif
 $(foreach v,UV_DEFAULT_INDEX UV_INDEX UV_FIND_LINKS,$(if $(strip $($(v))),,$(eval unexport $(v))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit check format bench constraints clean
+.PHONY: help setup run test test-unit test-faults check format bench constraints clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +45,9 @@ test: $(STAMP) ## All tests, with real Kafka and Qdrant servers, and the coverag
 
 test-unit: $(STAMP) ## The tests that need no server
 	$(BIN)/pytest $(BESIDE) -m "not servers" $(ARGS)
+
+test-faults: $(STAMP) ## Kill, cut, fill and starve it at every mark, on many streams
+	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(BESIDE) tests/faults $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.errors import PublishError, UnknownPoint
-from consumers.index import ALL, Candidate, PointBatch, Space, VectorIndex
+from consumers.index import ALL, Candidate, Gone, PointBatch, Space, VectorIndex
 from consumers.manifest import Collections, Gates, Origin
+
+_NO_POINTS = PointBatch((), np.zeros((0, 0), np.float32), ())
+_NOBODY = Gone()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Filling:
         self._publish = publish
         self._open = True
         self._filled = dict.fromkeys(Space, 0)
+        self._changed: Mapping[Space, PointBatch] = {}
         self._items: list[PointBatch] = []
         # Max-heap by hash of the smallest so far: a sample that depends on the ids alone.
         self._probes: list[tuple[int, str, NDArray[np.float32]]] = []
@@ -80,21 +84,27 @@ class Filling:
         if not self._open:
             raise PublishError(f"the filling of version {self.collections.version} is over")
         self._check_current()
-        self._index.upsert(
-            self.collection(space),
-            space,
-            batch,
-            epoch=self.collections.version,
-            sequence=self.sequence,
-        )
+        self._write(space, batch, self.sequence)
         self._filled[space] += len(batch)
         if space is Space.ITEMS:
             self._items.append(batch)
         else:
             self._sample(batch)
 
-    def commit(self) -> Gates:
+    def commit(
+        self,
+        users: PointBatch = _NO_POINTS,
+        items: PointBatch = _NO_POINTS,
+        gone: Gone = _NOBODY,
+    ) -> Gates:
         """Check what was filled, flip both aliases to it, and record it in the manifest.
+
+        Parameters
+        ----------
+        users, items : PointBatch
+            What has changed since it was filled: written before readers see any of it.
+        gone : Gone
+            What was removed since; those of them that came back are among the others.
 
         Raises
         ------
@@ -105,7 +115,16 @@ class Filling:
         """
         if not self._open:
             raise PublishError(f"the filling of version {self.collections.version} is over")
+        self._changed = {Space.USERS: users, Space.ITEMS: items}
+        self.removed[Space.USERS].update(gone.users)
+        self.removed[Space.ITEMS].update(gone.items)
         return self._publish(self)
+
+    def catch_up(self, sequence: int) -> None:
+        """Write what has changed since it was filled."""
+        for space, batch in self._changed.items():
+            if len(batch):
+                self._write(space, batch, sequence)
 
     def close(self) -> None:
         """Accept no more points."""
@@ -152,6 +171,10 @@ class Filling:
             k=k,
             overlap=round(overlap, 6),
         )
+
+    def _write(self, space: Space, batch: PointBatch, sequence: int) -> None:
+        version, name = self.collections.version, self.collection(space)
+        self._index.upsert(name, space, batch, epoch=version, sequence=sequence)
 
     def _sample(self, batch: PointBatch) -> None:
         for external_id, vector in zip(batch.ids, batch.vectors, strict=True):

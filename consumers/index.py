@@ -106,6 +106,14 @@ class PointBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """Names of users that were erased and of items that were removed."""
+
+    users: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Conditions:
     """What a candidate must fulfil; all of those that are given.
 

@@ -14,6 +14,7 @@ from consumers.lifecycle import Stop
 from consumers.logs import log
 from consumers.pipeline import Pipeline
 from consumers.progress import Figures
+from consumers.publisher import Publisher
 from consumers.retraining import Requests
 from consumers.scheduler import Scheduler
 from consumers.tracing import span
@@ -26,6 +27,7 @@ from stream.state import JSON
 POLL_TIMEOUT_S = 0.2
 LOOK_EVERY_S = 1.0  # between looks for versions that another process wrote
 FINETUNE_TIMEOUT_S = 3_600.0
+CATCH_UP_S = 300.0  # to where readers are, after a restart
 _RECENT = 64
 
 
@@ -73,6 +75,7 @@ class Ingestor:
     errors: list[str] = field(default_factory=list[str])
     freshness: Freshness = field(default_factory=Freshness)
     _taken: int = 0
+    _began_s: float = 0.0
     _committed_s: float = 0.0
     _looked_s: float = 0.0
     _warming: bool = False
@@ -104,15 +107,16 @@ class Ingestor:
 
     def _resume(self, extra: Mapping[str, object]) -> None:
         """Go on where the snapshot was taken that left this behind."""
-        self._committed_s = self._now_s()
+        self._began_s = self._committed_s = self._now_s()
         self._warming = bool(extra.get("warming", False))
         if self.scheduler is not None:
             self.scheduler.noted = int(str(extra.get("since_finetune", 0)))
         live, publisher = self.pipeline.live, self.pipeline.publisher
-        if live.ready and publisher is not None and (publisher.live or 0) < live.version:
-            self._begin_adopting(self.versions.open(live.version))  # the index is new or was lost
-            if self.replay:
-                self._finish_adopting()
+        if live.ready and publisher is not None and publisher.live is None:
+            publisher.frontier.let_go(set(publisher.frontier.ahead))  # nobody sees anything
+        if self.replay and self._unserved(publisher):
+            self._begin_adopting(self.versions.open(live.version))
+            self._finish_adopting()
 
     def step(self) -> None:
         """Poll once and do all that follows from it."""
@@ -123,7 +127,7 @@ class Ingestor:
             with span("take", partition=str(batch.partition), messages=len(batch)):
                 self._take(batch)
         with span("publish"):
-            published = self.pipeline.publish()
+            published = self._publish()
         if published:
             self.freshness.note(self._now_s() - arrived_s)
         self._rate.append((self._now_s(), self.pipeline.tally.events_in))
@@ -132,6 +136,30 @@ class Ingestor:
         if self._now_s() - self._committed_s >= self.snapshot_every_s:
             self._commit()
         self.on_step()
+
+    def _publish(self) -> int:
+        """Have what was touched written; how many points. Not before readers' place is reached."""
+        publisher = self.pipeline.publisher
+        if publisher is None or self._behind(publisher):
+            return 0
+        return self.pipeline.publish()
+
+    def _behind(self, publisher: Publisher) -> bool:
+        """Whether what is known now is older than what readers see.
+
+        A partition of which nothing is left to read has been made shorter, or is not ours any more
+        and says nothing; the latter must not hold up the others for ever.
+        """
+        frontier, positions = publisher.frontier, self.pipeline.state.positions
+        if frontier.reached(positions):
+            return False
+        lag = self.source.lag()
+        ended = {p for p in frontier.ahead if lag.get(p) == 0}
+        late = self._now_s() - self._began_s > CATCH_UP_S
+        if ended or late:
+            log.warning("not waited for", partitions=sorted(map(str, frontier.ahead)), late=late)
+            frontier.let_go(set(frontier.ahead) if late else ended)
+        return not frontier.reached(positions)
 
     def figures(self) -> Figures:
         """What the display shows."""
@@ -174,7 +202,7 @@ class Ingestor:
         if not self.replay:
             self.scheduler.request()
             return
-        self.pipeline.publish()
+        self._publish()
         self._commit()
         self.doing = "fine-tuning"
         self.on_step()
@@ -194,19 +222,29 @@ class Ingestor:
         if self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = self._now_s()
+        publisher = self.pipeline.publisher
+        if publisher is not None and self._behind(publisher):
+            return
         self._roll_back()
         if self.replay:
+            return
+        if self._unserved(publisher):
+            self._begin_adopting(self.versions.open(self.pipeline.live.version))
             return
         if self.scheduler is not None and self.wanted is not None:
             self.scheduler.request_if(self.wanted)
         newest = self.versions.newest()
-        publisher = self.pipeline.publisher
         withdrawn = 0 if publisher is None else publisher.withdrawn
         if newest is not None and newest.number > max(self.pipeline.live.version, withdrawn):
             if (why := self.frozen()) is None:
                 self._begin_adopting(newest)
             else:
                 self.doing = f"frozen: {why}"
+
+    def _unserved(self, publisher: Publisher | None) -> bool:
+        """Whether our version is not what readers see: the index is new, or it was not finished."""
+        live = self.pipeline.live
+        return publisher is not None and live.ready and (publisher.live or 0) < live.version
 
     def _roll_back(self) -> None:
         """Return to the version that a person asked for, if it is still kept."""
@@ -234,7 +272,7 @@ class Ingestor:
 
     def _begin_adopting(self, version: Version) -> None:
         self.doing = f"publishing version {version.number}"
-        self.pipeline.publish()  # its items are filled with the state of campaigns as told so far
+        self._publish()  # its items are filled with the state of campaigns as told so far
         self._adoption = self.pipeline.adopt(version)
 
     def _go_on_adopting(self) -> None:
@@ -244,7 +282,7 @@ class Ingestor:
             return
         self._adoption = None
         log.info("serving a version", version=self.pipeline.live.version)
-        self.pipeline.publish()
+        self._publish()
         self._commit()
 
     def _finish_adopting(self) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.features import features_of
+from consumers.index import Gone
 from consumers.preferences import Preferences
 from consumers.versions import Version
 from model.cold import place
@@ -36,14 +37,6 @@ class Touched:
 
     users: NDArray[np.int32]
     items: NDArray[np.int32]
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """Names of users that were erased and of items that were removed."""
-
-    users: tuple[str, ...]
-    items: tuple[str, ...]
 
 
 class LiveModel:
@@ -150,11 +143,17 @@ class LiveModel:
     def refreshed(
         self, *, users: NDArray[np.int32] | None = None, items: NDArray[np.int32] | None = None
     ) -> None:
-        """These are written as they are now: what touched them before need not be."""
-        if users is not None:
-            self._users.difference_update(users.tolist())
-        if items is not None:
-            self._items.difference_update(items.tolist())
+        """These are written as they are now: what touched them before need not be.
+
+        But for who is gone and came back: the tombstone follows, and then they must again.
+        """
+        for written, touched, gone, names in (
+            (users, self._users, self._gone_users, self.graph.users),
+            (items, self._items, self._gone_items, self.graph.items),
+        ):
+            if written is not None:
+                back = names.find(list(gone)).tolist() if gone else []
+                touched.difference_update(set(written.tolist()).difference(back))
 
     # -- vectors
 

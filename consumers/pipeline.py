@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from consumers.campaigns import Campaigns
 from consumers.evaluator import Evaluator
 from consumers.live import LiveModel
-from consumers.points import all_points, touched_points
+from consumers.points import all_points, changes
 from consumers.publisher import Publisher
 from consumers.tally import Tally, letters
 from consumers.texts import Texts
@@ -61,10 +61,10 @@ class Pipeline:
         self.campaigns.tell(self.publisher)
         if self.publisher is None or self.publisher.live != self.live.version:
             return 0  # what readers see is of another version, until ours is adopted
-        touched, gone = self.live.take_touched()
+        users, items, gone = changes(self.live, self.campaigns)
         self.publisher.remove(users=gone.users, items=gone.items)
-        self.publisher.push(*touched_points(self.live, touched, self.campaigns))
-        return len(touched.users) + len(touched.items)
+        self.publisher.push(users, items)
+        return len(users) + len(items)
 
     def commit(
         self, progress: Mapping[str, JSON], advise: Callable[[Mapping[Partition, int]], None]
@@ -85,6 +85,6 @@ class Pipeline:
             for space, points in all_points(self.coming, self.campaigns):
                 filling.add(space, points)
                 yield
-            filling.commit()
+            filling.commit(*changes(self.coming, self.campaigns))
         self.live, self.coming = self.coming, None
         self.evaluator.follow(self.live)

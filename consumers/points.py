@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.campaigns import Campaigns
-from consumers.index import PointBatch, Space, item_payload
-from consumers.live import LiveModel, Touched
+from consumers.index import Gone, PointBatch, Space, item_payload
+from consumers.live import LiveModel
 from stream.catalog import ItemRecord
 
 CHUNK = 2_048  # a live stream waits for one
@@ -32,11 +32,12 @@ def item_points(
     return PointBatch(ids, live.item_vectors(items), payloads)
 
 
-def touched_points(
-    live: LiveModel, touched: Touched, campaigns: Campaigns | None = None
-) -> tuple[PointBatch, PointBatch]:
-    """Points of the users and of the items that were touched."""
-    return user_points(live, touched.users), item_points(live, touched.items, campaigns)
+def changes(
+    live: LiveModel, campaigns: Campaigns | None = None
+) -> tuple[PointBatch, PointBatch, Gone]:
+    """Points of the users and items touched since the last call, and the ids of those gone."""
+    touched, gone = live.take_touched()
+    return user_points(live, touched.users), item_points(live, touched.items, campaigns), gone
 
 
 def all_points(

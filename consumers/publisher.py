@@ -11,7 +11,8 @@ soon as a publisher is opened again:
 1. record in the manifest that two collections are begun
 2. make and fill them
 3. check them: counts, then searches against brute force
-4. bury in them what was removed meanwhile, and say what has become of campaigns
+4. bury in them what was removed meanwhile, say what has become of campaigns, write what was
+   touched
 5. flip both aliases in one request, and read them back
 6. record in the manifest that the version is published: from here on it is the live one
 7. drop what is neither live nor the one before
@@ -19,10 +20,12 @@ soon as a publisher is opened again:
 
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
+from enum import IntEnum
 from pathlib import Path
 
 from consumers.errors import PublishError, Superseded
 from consumers.filling import Filling, Thresholds
+from consumers.frontier import Frontier
 from consumers.index import ANY, Candidate, Conditions, Names, PointBatch, Space, VectorIndex
 from consumers.manifest import (
     Begun,
@@ -45,7 +48,19 @@ _NO_ORIGIN = Origin()
 _THRESHOLDS = Thresholds()
 
 
-def _unwatched(_: int) -> None:
+class Going(IntEnum):
+    """The steps of a version on its way to readers; a step is reported when it is done."""
+
+    BEGUN = 1
+    FILLED = 2
+    CHECKED = 3
+    CAUGHT_UP = 4
+    FLIPPED = 5
+    RECORDED = 6
+    DROPPED = 7
+
+
+def _unwatched(_: Going) -> None:
     return
 
 
@@ -64,7 +79,7 @@ class Publisher:
     thresholds : Thresholds
         What a version must show to go live.
     on_step : callable
-        Told the number of each step of going live when it is done; for tests of crashes.
+        Told each step of going live when it is done; for tests of crashes.
 
     Raises
     ------
@@ -82,16 +97,17 @@ class Publisher:
         clock: Clock,
         *,
         thresholds: Thresholds = _THRESHOLDS,
-        on_step: Callable[[int], None] = _unwatched,
+        on_step: Callable[[Going], None] = _unwatched,
     ) -> None:
         self.index = index
         self.names = names
         self.manifest = Manifest(manifest, clock)
         self._thresholds = thresholds
-        self._on_step = on_step
+        self.on_step = on_step
         self._state = Publications()
         self._filling: Filling | None = None
         self._writes = 0
+        self.frontier = Frontier(manifest.with_name("frontier"))
         with self.manifest.exclusive():
             self._catch_up()
             self._mend()
@@ -148,7 +164,7 @@ class Publisher:
                     "drop them, or publish under another --collection"
                 )
             self._record(Begun(collections=pair))
-            self._on_step(1)
+            self.on_step(Going.BEGUN)  # 1
             self.index.create(pair.items, Space.ITEMS, dim)
             self.index.create(pair.users, Space.USERS, dim)
         self._filling = Filling(
@@ -228,8 +244,7 @@ class Publisher:
             If a newer publisher has taken over.
         """
         self._check_current()
-        gone = {Space.USERS: users, Space.ITEMS: items}
-        for space, ids in gone.items():
+        for space, ids in {Space.USERS: users, Space.ITEMS: items}.items():
             if not ids:
                 continue
             if self._filling is not None and self._filling.open:
@@ -279,26 +294,28 @@ class Publisher:
         """Close index and manifest; idempotent."""
         self.index.close()
         self.manifest.close()
+        self.frontier.close()
 
     # -- going live
 
     def _go_live(self, filling: Filling) -> Gates:
-        self._on_step(2)
+        self.on_step(Going.FILLED)  # 2
         try:
             gates = filling.check()
         except PublishError:
             self._give_up()
             raise
-        self._on_step(3)
+        self.on_step(Going.CHECKED)  # 3
         pair = filling.collections
         with self._writing():
             sequence = self._next_sequence()
             for space, ids in filling.removed.items():
                 self._bury(pair, space, sorted(ids), sequence)
             self.index.set_payload(pair.items, filling.campaigns, sequence=sequence)
-            self._on_step(4)
+            filling.catch_up(self._next_sequence())
+            self.on_step(Going.CAUGHT_UP)  # 4
             aliases = self._flip(pair)
-            self._on_step(5)
+            self.on_step(Going.FLIPPED)  # 5
             self._record(
                 Published(
                     collections=pair,
@@ -308,11 +325,11 @@ class Publisher:
                     gates=gates,
                 )
             )
-            self._on_step(6)
+            self.on_step(Going.RECORDED)  # 6
             filling.close()
             self._filling = None
             self._drop(self._state.leftover)
-            self._on_step(7)
+            self.on_step(Going.DROPPED)  # 7
         return gates
 
     def _flip(self, pair: Collections) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Model versions on disk: numbered folders, each naming the graph snapshot it learned from."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -55,10 +55,14 @@ class Versions:
     Parameters
     ----------
     root : Path
+    step : called as a version is written; for tests of crashes
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self, root: Path, *, step: Callable[[files.Written], None] = files.unwatched
+    ) -> None:
         self.root = root
+        self._step = step
 
     def numbers(self) -> list[int]:
         """Numbers of the complete versions, ascending; half-written ones have other names."""
@@ -101,9 +105,8 @@ class Versions:
         number = (self.numbers() or [0])[-1] + 1
         path = self.root / f"{number:06d}"
         self.root.mkdir(parents=True, exist_ok=True)
-        files.save(
-            state, path, item_ids=item_ids, meta={**meta, "snapshot": snapshot, "version": number}
-        )
+        own = {**meta, "snapshot": snapshot, "version": number}
+        files.save(state, path, item_ids=item_ids, meta=own, step=self._step)
         return self.open(number)
 
     def prune(self, kept: int = KEPT) -> None:

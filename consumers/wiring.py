@@ -179,7 +179,7 @@ def open_pipeline(
     """
     snapshots = SnapshotStore(settings.graph_dir, clock)
     ordering = ordering_of(settings)
-    config = GraphConfig(window_us=settings.window_us)
+    config = graph_of(settings)
     state = snapshots.load(config, ordering) or State(Graph(config), Orderer(ordering))
     served = LiveModel(state.graph, model, Preferences(settings.state))
     share = settings.score_share or (LIVE_SCORE_SHARE if live else 1.0)
@@ -201,6 +201,11 @@ def open_pipeline(
     if state.saved_as:
         _restore(pipeline, Versions(settings.models_dir))
     return pipeline
+
+
+def graph_of(settings: Settings) -> GraphConfig:
+    """What stays in the graph."""
+    return GraphConfig(window_us=settings.window_us)
 
 
 def ordering_of(settings: Settings) -> OrderingConfig:

@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from model.errors import InvalidInput, VersionCorrupt
+from model.errors import InvalidInput, VersionCorrupt, VersionUnwritable
 from model.evidence import Calibration
 from model.kept_coupling import WarmStart
 from model.neighbours import Neighbours
@@ -26,6 +27,20 @@ FORMAT = 5
 _TENSORS = "state.safetensors"
 _ITEMS = "items.json"
 _META = "version.json"
+
+
+class Written(IntEnum):
+    """The steps of writing a version; a step is reported when it is done."""
+
+    BEGUN = 1
+    FILES = 2
+    SYNCED = 3
+    NAMED = 4
+    KEPT = 5
+
+
+def unwatched(_: Written) -> None:
+    """Nobody is told of the steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,12 @@ class Version:
 
 
 def save(
-    state: ModelState, directory: Path, *, item_ids: tuple[str, ...], meta: Mapping[str, Any]
+    state: ModelState,
+    directory: Path,
+    *,
+    item_ids: tuple[str, ...],
+    meta: Mapping[str, Any],
+    step: Callable[[Written], None] = unwatched,
 ) -> None:
     """Write a version so that a reader finds all of it or nothing.
 
@@ -56,11 +76,14 @@ def save(
     directory : Path
         Must not exist; appears by one rename after its files are on disk.
     meta : JSON object
+    step : called as it goes on, once for each file; for tests of crashes
 
     Raises
     ------
     InvalidInput
         The directory exists, or there is not one id per item.
+    VersionUnwritable
+        The disk is full, or may not be written to; nothing but a draft was left.
     """
     if directory.exists():
         raise InvalidInput(f"{directory} exists: a version is never overwritten")
@@ -77,7 +100,12 @@ def save(
         "steps": state.steps,
         "meta": dict(meta),
     }
-    _write_whole(directory, blobs | {_META: json.dumps(head, indent=1).encode()})
+    try:
+        _write_whole(directory, blobs | {_META: json.dumps(head, indent=1).encode()}, step)
+    except OSError as error:
+        raise VersionUnwritable(
+            f"{directory}: cannot be written: {error}. Free space, or let this user write there"
+        ) from error
 
 
 def load(directory: Path) -> Version:
@@ -181,16 +209,23 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_whole(directory: Path, blobs: Mapping[str, bytes]) -> None:
+def _write_whole(
+    directory: Path, blobs: Mapping[str, bytes], step: Callable[[Written], None]
+) -> None:
     """Write files under another name first; the directory appears by one rename."""
     draft = directory.with_name(f".{directory.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
+    step(Written.BEGUN)  # 1
     for name, content in blobs.items():
         _write(draft / name, content)
+        step(Written.FILES)  # 2
     _sync(draft)
+    step(Written.SYNCED)  # 3
     draft.rename(directory)
+    step(Written.NAMED)  # 4
     _sync(directory.parent)
+    step(Written.KEPT)  # 5
 
 
 def _write(path: Path, content: bytes) -> None:

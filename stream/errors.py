@@ -11,7 +11,8 @@ StreamError
     ├── SnapshotForeign  a snapshot is of another format version or configuration
     ├── FeaturesCorrupt  stored vectors fail their checksum, or some are gone
     ├── FeaturesForeign  stored vectors are another model's, or of another length
-    └── StoreInUse       another process writes there
+    ├── StoreInUse       another process writes there
+    └── StoreUnwritable  the disk is full, or may not be written to
 """
 
 
@@ -66,6 +67,10 @@ class SnapshotForeign(StateError):
 
 class StoreInUse(StateError):
     """Another process writes snapshots there."""
+
+
+class StoreUnwritable(StateError):
+    """A snapshot cannot be written; the one before is as it was."""
 
 
 class FeaturesCorrupt(StateError):

@@ -26,7 +26,7 @@ from stream import manifest as manifests
 from stream.batch import Partition
 from stream.catalog import Catalog
 from stream.clock import Clock
-from stream.errors import SnapshotCorrupt, StoreInUse
+from stream.errors import SnapshotCorrupt, StoreInUse, StoreUnwritable
 from stream.manifest import Manifest
 from stream.ordering import OrderingConfig
 from stream.restore import Restorer, small_state
@@ -133,7 +133,7 @@ class SnapshotStore:
             raise ValueError(f"keep is at least 2: got {keep}")
         self._clock = clock
         self._keep = keep
-        self._step = step
+        self.step = step
         self._folder = root / "snapshots"
         self._segment_folder = root / "segments"
         self._lock: TextIOWrapper | None = None
@@ -161,27 +161,43 @@ class SnapshotStore:
         ------
         StoreInUse
             If another process writes to this store.
+        StoreUnwritable
+            If the disk is full or may not be written to: the snapshot before is as it was.
         """
+        try:
+            return self._commit(state, announce, advise)
+        except OSError as error:
+            raise StoreUnwritable(
+                f"{self._folder.parent}: a snapshot cannot be written: {error}. "
+                "Free space, or let this user write there; what came since will be read again"
+            ) from error
+
+    def _commit(
+        self,
+        state: State,
+        announce: Callable[[SnapshotInfo], None],
+        advise: Callable[[Mapping[Partition, int]], None],
+    ) -> SnapshotInfo:
         self._acquire()
-        self._step(Step.STOPPED)  # 1
-        segments = Segments(self._segment_folder, lambda _: self._step(Step.SEGMENTS))
+        self.step(Step.STOPPED)  # 1
+        segments = Segments(self._segment_folder, lambda _: self.step(Step.SEGMENTS))
         manifest = self._write_segments(state, segments)  # 2
         segments.sync()
         path = self._path(manifest.number)
         content, digest = manifests.to_bytes(manifest)
-        self._step(Step.SEGMENTS)
+        self.step(Step.SEGMENTS)
         replace_file(path, content)  # 3
         sync_folder(self._folder)
         manifest = replace(manifest, sha256=digest)
         self._last, state.saved_as = manifest, digest
         self._files[manifest.number] = manifest.files
         state.graph.mark_saved()
-        self._step(Step.MANIFEST)
+        self.step(Step.MANIFEST)
         info = _info(path, manifest, segments)
         announce(info)  # 4
-        self._step(Step.ANNOUNCED)
+        self.step(Step.ANNOUNCED)
         advise(state.positions)  # 5
-        self._step(Step.OFFSETS)
+        self.step(Step.OFFSETS)
         self._prune(segments)
         return info
 

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from consumers.live import LiveModel
-from consumers.points import all_points, touched_points
+from consumers.points import all_points, changes
 from consumers.versions import Version
 from model.config import ModelConfig
 from model.evidence import Calibration, nothing
@@ -193,9 +193,8 @@ def test_removed_items_and_erased_users_are_gone_and_not_points(stream: Stream) 
     live.learn(stream.click("u", "north"))
     live.learn(stream.remove("north"))
     live.learn(stream.erase("u"))
-    touched, gone = live.take_touched()
+    users, items, gone = changes(live)
     assert (gone.users, gone.items) == (("u",), ("north",))
-    users, items = touched_points(live, touched)
     assert (list(users.ids), list(items.ids)) == ([], [])
     assert [list(points.ids) for _, points in all_points(live)] == [[], ["east"]]
 
@@ -236,3 +235,14 @@ def test_state_and_back(stream: Stream) -> None:
     again.restore(live.to_arrays())
     assert np.array_equal(again.item_vectors(), live.item_vectors())
     assert np.array_equal(user(again, "u"), user(live, "u"))
+
+
+def test_who_was_erased_and_came_back_is_written_after_the_tombstone(stream: Stream) -> None:
+    live = live_on(stream)
+    live.learn(stream.click("u", "north"))
+    live.learn(stream.erase("u"))
+    live.learn(stream.click("u", "east"))
+    live.learn(stream.click("v", "east"))
+    assert next(list(points.ids) for _, points in all_points(live)) == ["u", "v"]
+    users, _, gone = changes(live)
+    assert (list(users.ids), gone.users) == (["u"], ("u",))

@@ -75,6 +75,8 @@ class Memory:
 
     def tick(self) -> None:
         self.rows += 1
+        if self.rows % self.block:
+            return
         oldest = self.rows // self.block - self.kept
         self.known = {n: (b, v) for n, (b, v) in self.known.items() if b > oldest}
 
@@ -134,6 +136,8 @@ class Oracle:
             self.counts.pop(e.user, None)
         elif e.kind is Kind.ITEM_REMOVED:
             self.removed.add(e.item)
+        elif e.kind >= Kind.ITEM:
+            pass  # said of items and campaigns: no edge
         elif self.capped(e):
             self.fate["cap"] += 1
         elif e.kind is Kind.CONVERSION and e.refers:
@@ -142,10 +146,10 @@ class Oracle:
             self.add(e)
 
     def capped(self, e: E) -> bool:
-        assert self.config.window_us is not None
+        now = 0 if self.config.window_us is None else e.time // self.config.window_us
         period, count = self.counts.get(e.user, (-1, 0))
-        if e.time // self.config.window_us > period:
-            period, count = e.time // self.config.window_us, 0
+        if now > period:
+            period, count = now, 0
         self.counts[e.user] = (period, min(count + 1, self.config.degree_cap))
         return count >= self.config.degree_cap
 
@@ -200,8 +204,8 @@ class Oracle:
         return edge.time >= e.time - self.config.attribution_us
 
     def counted(self) -> list[Edge]:
-        assert self.config.window_us is not None
-        return [e for e in self.edges if e.alive and e.time >= self.now - self.config.window_us]
+        span = self.config.window_us
+        return [e for e in self.edges if e.alive and (span is None or e.time >= self.now - span)]
 
     def by_name(self) -> list[tuple[str, str, int, str]]:
         return sorted((e.user, e.item, e.time, e.kind.name) for e in self.counted())

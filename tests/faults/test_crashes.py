@@ -1,0 +1,92 @@
+"""Killed at every mark of the source, a run comes to what the oracle says, and nothing goes back.
+
+The marks are data of the modules that own them: a step that is added there is a case here.
+`make test-faults` takes twenty streams a mark, and the tests beside everything else one.
+"""
+
+import json
+import os
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consumers.publisher import Going
+from model.version import Written
+from stream.snapshot import Step
+from tests.faults.conftest import Nursery
+from tests.faults.judged import judge, topic, verdict
+from tests.faults.nursery import WRITE
+
+SEEDS = int(os.environ.get("GOAT_FAULTS", "1"))
+MARKS = [f"{type(s).__name__}.{s.name}" for steps in (Step, Going, Written) for s in steps]
+SEVERAL = {"Step.SEGMENTS": 120, "Written.FILES": 3, WRITE: 80}  # reports of a mark in a run
+KILLS = 3
+
+
+class Case:
+    """One stream, and the programs that work on it one after the other."""
+
+    def __init__(self, nursery: Nursery, folder: Path, mark: str, seed: int) -> None:
+        self._nursery = nursery
+        self.state = folder / "state"
+        self.state.mkdir()
+        self._file = folder / "messages.json"
+        self._file.write_text(json.dumps([[m.decode("latin-1") for m in p] for p in topic(seed)]))
+        self._rng = np.random.default_rng([seed, zlib.crc32(mark.encode())])
+        self._mark = mark
+        self.kills = 0
+
+    def ingest(self, *, armed: bool, limit: int | None = None) -> None:
+        self._run("ingest", armed=armed, limit=limit, messages=str(self._file))
+
+    def finetune(self, versions: int) -> None:
+        """Until there are so many versions; the first try may be killed."""
+        self._run("finetune", armed=True)
+        if len(list((self.state / "models").glob("0*"))) < versions:
+            self._run("finetune", armed=False)
+
+    def _run(self, program: str, *, armed: bool, **more: object) -> None:
+        """Armed, it dies at the mark, if it comes to pass it often enough."""
+        most = SEVERAL.get(self._mark, 6 if self._mark.startswith("Step") else 1)
+        occurrence = int(self._rng.integers(1, most + 1))
+        mark = self._mark if armed else None
+        status = self._nursery.run(self.state, program, mark=mark, occurrence=occurrence, **more)
+        self.kills += status < 0
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("mark", [*MARKS, WRITE])
+def test_a_kill_at_any_mark_changes_nothing(
+    nursery: Nursery,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+    mark: str,
+    seed: int,
+) -> None:
+    case = Case(nursery, tmp_path, mark, seed)
+    third = sum(map(len, topic(seed))) // 3
+    case.ingest(armed=True, limit=third)
+    case.ingest(armed=False, limit=third // 2)
+    case.finetune(versions=1)
+    case.ingest(armed=True, limit=third)
+    case.finetune(versions=2)
+    for _ in range(KILLS):
+        case.ingest(armed=True)
+    case.ingest(armed=False)
+    found = verdict(case.state, seed)
+    record_property("faults", {f"killed at {mark}": case.kills})
+    record_property("found", vars(found))
+    assert not found, vars(found)
+    assert case.kills, f"{mark} was never passed"
+
+
+def test_the_streams_are_worth_it() -> None:
+    counts = Counter[str]()
+    for seed in range(20):
+        counts += judge(seed).counts
+    assert min(counts["duplicates"], counts["late"], counts["conversion"]) > 20
+    assert counts["erase_user"] > 40 and counts["dead_letters"] == 20 * 12
