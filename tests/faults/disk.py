@@ -14,6 +14,10 @@ from pathlib import Path
 import pytest
 
 
+class PowerCut(BaseException):
+    """It is dark."""
+
+
 @dataclass
 class Rename:
     source: Path
@@ -24,9 +28,17 @@ class Rename:
 
 @dataclass
 class Disk:
-    """What was forced below a folder."""
+    """What was forced below a folder.
+
+    Parameters
+    ----------
+    last : int
+        The power is cut when so many syncs and renames were done and another is asked for.
+    """
 
     root: Path
+    last: int = 1 << 30
+    done: int = 0
     synced: dict[int, bytes] = field(default_factory=dict)  # inode -> content at its last sync
     renames: list[Rename] = field(default_factory=list)
 
@@ -56,11 +68,17 @@ class Disk:
         for path in self._files():
             path.write_bytes(self.synced.get(path.stat().st_ino, b""))
 
+    def _another(self) -> None:
+        if self.done == self.last:
+            raise PowerCut
+        self.done += 1
+
     def _files(self) -> list[Path]:
         return [path for path in self.root.rglob("*") if path.is_file()]
 
     def _sync(self, real: object) -> object:
         def sync(handle: int) -> None:
+            self._another()
             real(handle)  # type: ignore[operator]
             path = Path(f"/proc/self/fd/{handle}").readlink()
             if path.is_dir():
@@ -72,6 +90,7 @@ class Disk:
         return sync
 
     def _rename(self, source: Path, target: Path, real: object) -> Path:
+        self._another()
         before = target.read_bytes() if target.is_file() else None
         self.renames.append(Rename(source, target, before))
         return real(source, target)  # type: ignore[operator,no-any-return]

@@ -38,6 +38,7 @@ from stream.clock import SystemClock
 from stream.errors import StreamError
 from stream.sink import FileDeadLetters
 from stream.snapshot import SnapshotStore
+from tests.faults import removals  # noqa: F401 - takes away what GOAT_REMOVED says
 from tests.faults.topic import Topic, partition_of
 
 NAMES = Names.of("t")

@@ -1,6 +1,8 @@
 """After a power cut everything that was said to be safe is there: not only after a kill."""
 
+import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from stream.batch import Partition
 from stream.clock import ManualClock
 from stream.sink import DeadLetter, FileDeadLetters
 from stream.snapshot import SnapshotStore
-from tests.faults.disk import Disk
+from tests.faults.disk import Disk, PowerCut
 from tests.stream.snapshots import CLICKS, OPTIONS, ORDERING, P, feed, filled, inside
 
 
@@ -98,6 +100,44 @@ def test_what_was_written_survives_a_power_cut(
         check = write(tmp_path)
     disk.cut()
     check()
+
+
+def committed(root: Path, upto: int) -> None:
+    """A snapshot as of so many clicks, on top of what is there."""
+    store = SnapshotStore(root, ManualClock())
+    try:
+        state = store.load(OPTIONS, ORDERING)
+        if state is None:
+            state = filled(upto)
+        else:
+            feed(state, CLICKS[state.positions[P] : upto])
+        store.commit(state)
+    finally:
+        store.close()
+
+
+def test_a_power_cut_at_any_moment_leaves_the_old_snapshot_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and without anything damaged to pass over: no name comes before its content."""
+    for last in itertools.count():
+        root = tmp_path / str(last)
+        committed(root, 6)
+        disk = Disk(root, last)
+        with suppress(PowerCut), disk.watching(monkeypatch):
+            committed(root, 12)
+        dark = disk.done == last
+        disk.cut()
+        store = SnapshotStore(root, ManualClock())
+        found = store.load(OPTIONS, ORDERING)
+        assert found is not None and store.damaged == ()
+        assert inside(found) == inside(filled(found.positions[P]))
+        committed(root, 12)
+        again = SnapshotStore(root, ManualClock()).load(OPTIONS, ORDERING)
+        assert again is not None and inside(again) == inside(filled(12))
+        if not dark:
+            assert found.positions[P] == 12 and last > 10
+            return
 
 
 def test_a_frontier_half_written_says_what_it_said_before(tmp_path: Path) -> None:

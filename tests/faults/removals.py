@@ -1,0 +1,112 @@
+"""Guards taken away on purpose, to see that tests notice: a plugin of pytest, and of the nursery.
+
+``GOAT_REMOVED=fsync pytest -p tests.faults.removals …`` runs tests without that guard.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from consumers import edge_index
+from consumers.frontier import Frontier
+from consumers.publisher import Publisher
+from stream import segments, snapshot
+from stream.snapshot import SnapshotStore
+from stream.state import State
+from stream.window import IdWindow
+
+CRASHES = "tests/faults/test_crashes.py::test_a_kill_at_any_mark_changes_nothing"
+POWER = "tests/faults/test_power.py::test_what_was_written_survives_a_power_cut"
+ANY_MOMENT = (
+    "tests/faults/test_power.py::"
+    "test_a_power_cut_at_any_moment_leaves_the_old_snapshot_or_the_new_one"
+)
+HIGHER = (
+    "tests/consumers/test_index_contract.py::TestEdgeIndex::"
+    "test_only_a_higher_sequence_replaces[5-False]"
+)
+
+
+def fence() -> None:
+    """Writes of an older sequence replace newer ones."""
+    edge_index.fence = lambda sequence: None  # type: ignore[assignment,return-value]
+
+
+def generation() -> None:
+    """A publisher that was superseded writes on."""
+    Publisher._check_current = lambda self: None  # type: ignore[method-assign]
+
+
+def frontier() -> None:
+    """After a restart vectors are written before the stream is where readers are."""
+    Frontier.reached = lambda self, positions: True  # type: ignore[method-assign]
+
+
+def fsync() -> None:
+    """Snapshots are renamed into place without being forced to the disk."""
+
+    def renamed(path: Path, content: bytes) -> None:
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+    segments.replace_file = snapshot.replace_file = renamed  # type: ignore[attr-defined]
+
+
+def rename() -> None:
+    """Files are written under their own names at once."""
+
+    def in_place(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    segments.replace_file = snapshot.replace_file = in_place  # type: ignore[attr-defined]
+
+
+def dedup() -> None:
+    """No event id is remembered."""
+    IdWindow.add = lambda self, *_: None  # type: ignore[method-assign]
+
+
+def offset() -> None:
+    """Positions are kept beside the snapshot, as a consumer group would keep them."""
+    commit, load = SnapshotStore.commit, SnapshotStore.load
+
+    def commit_then_offsets(self: SnapshotStore, state: State, **more: Any) -> Any:
+        info = commit(self, state, **more)
+        body = [f"{p.topic} {p.number} {at}" for p, at in state.positions.items()]
+        (info.path.parent.parent / "offsets").write_text("\n".join(body))
+        return info
+
+    def load_and_offsets(self: SnapshotStore, *config: Any) -> State | None:
+        from stream.batch import Partition
+
+        state = load(self, *config)
+        if state is not None:
+            state.positions.clear()
+            kept = self._folder.parent / "offsets"
+            for line in kept.read_text().splitlines() if kept.exists() else []:
+                topic, number, at = line.split()
+                state.positions[Partition(topic, int(number))] = int(at)
+        return state
+
+    SnapshotStore.commit = commit_then_offsets  # type: ignore[method-assign]
+    SnapshotStore.load = load_and_offsets  # type: ignore[method-assign]
+
+
+NOTICED: Final[Mapping[Callable[[], None], str]] = {
+    fence: HIGHER,
+    generation: "tests/consumers/test_publisher_recovery.py::test_an_older_publisher_must_stop",
+    frontier: f"{CRASHES}[Step.STOPPED-0]",
+    fsync: f"{POWER}[snapshot]",
+    rename: ANY_MOMENT,
+    dedup: f"{CRASHES}[Step.STOPPED-0]",
+    offset: f"{CRASHES}[Step.ANNOUNCED-0]",
+}
+"""Each guard, and a test that fails without it."""
+
+if (removed := os.environ.get("GOAT_REMOVED")) is not None:
+    {guard.__name__: guard for guard in NOTICED}[removed]()

@@ -1,0 +1,28 @@
+"""Every guard is held by a test: without it, that test fails; with it, it passes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.faults.conftest import ROOT
+from tests.faults.removals import NOTICED
+from tests.faults.test_crashes import SEEDS
+
+pytestmark = pytest.mark.skipif(SEEDS == 1, reason="part of make test-faults")
+
+
+@pytest.mark.parametrize("guard", NOTICED, ids=lambda guard: guard.__name__)
+def test_without_it_a_test_fails(guard: object) -> None:
+    name, test = guard.__name__, NOTICED[guard]  # type: ignore[attr-defined,index]
+    plain = ["-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *plain, "-p", "tests.faults.removals", test]
+    own = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    for removed, code in ((None, 0), (name, 1)):
+        more = {} if removed is None else {"GOAT_REMOVED": removed}
+        found = subprocess.run(
+            command, cwd=ROOT, env={**own, **more}, capture_output=True, text=True, check=False
+        )
+        assert found.returncode == code, found.stdout[-2_000:]
+    assert f"FAILED {test}" in found.stdout
