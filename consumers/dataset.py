@@ -174,7 +174,7 @@ def read(
             decoded = codec.decode(batch)
             admission = orderer.admit(decoded.events)
             known = len(graph.items)
-            applied = graph.apply(decoded.events, admission.keep)
+            applied = graph.apply(decoded.events, admission.keep, admission.now_us)
             texts.embed(applied.announced_items)
             if tally is not None:
                 tally.account(batch, decoded, admission, applied)

@@ -48,7 +48,7 @@ class Pipeline:
         admission = self.state.orderer.admit(decoded.events)
         self.dead_letters.put(letters(batch, decoded, admission.late))
         known = len(self.state.graph.items)
-        applied = self.state.graph.apply(decoded.events, admission.keep)
+        applied = self.state.graph.apply(decoded.events, admission.keep, admission.now_us)
         self.texts.embed(applied.announced_items)
         self.evaluator.score(applied, catalogue=known, history=batch.history)
         for live in filter(None, (self.live, self.coming)):

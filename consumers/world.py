@@ -98,7 +98,7 @@ class World:
         """Apply messages as the ingestor does, without scoring or publishing anything."""
         decoded = self._codec.decode(batch)
         admission = self.state.orderer.admit(decoded.events)
-        applied = self.graph.apply(decoded.events, admission.keep)
+        applied = self.graph.apply(decoded.events, admission.keep, admission.now_us)
         self._texts.embed(applied.announced_items)
         self.live.learn(applied)
         self.live.take_touched()  # nobody here publishes them

@@ -123,13 +123,17 @@ class Graph:
 
     # -- events in
 
-    def apply(self, batch: EventBatch, keep: NDArray[np.int64]) -> Applied:
+    def apply(
+        self, batch: EventBatch, keep: NDArray[np.int64], now_us: int | None = None
+    ) -> Applied:
         """Apply the events of a batch that were admitted.
 
         Parameters
         ----------
         keep : int64[m]
             Their indices in the batch, ascending.
+        now_us : int, optional
+            Time of the stream after them (`Admission.now_us`); by default that of the latest.
         """
         first = self.edges.next
         effects = _Effects()
@@ -138,7 +142,8 @@ class Graph:
             self._span(batch, rows, effects)
             self.joins.passed(batch.partition, len(rows))
         if len(keep):
-            self.now_us = max(self.now_us, int(batch.time_us[keep].max()))
+            latest_us = int(batch.time_us[keep].max()) if now_us is None else now_us
+            self.now_us = max(self.now_us, latest_us)
         self.ledger.settle(self.users)
         self._scrub()
         applied = self._applied(first, effects)

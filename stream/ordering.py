@@ -2,11 +2,17 @@
 
 Both rules look at one event after the other within a partition, so the way a stream is cut into
 batches changes nothing. An event is first asked whether its id has been kept before, then whether
-its time is more than the lateness behind the latest time of its partition.
+its time is more than the lateness behind the watermark of its partition.
+
+The watermark is the latest time of the partition's events, but one clock cannot drag it: an event
+further ahead of it than the lateness is kept and moves it only when `WITNESSES` different users
+are as far ahead. So a device that lives in next year makes nobody late, and after a quiet night the
+watermark follows as soon as a few have come. An idle partition holds up no other: each has its own.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +20,8 @@ from numpy.typing import NDArray
 from stream.batch import EventBatch, Partition
 from stream.window import IdWindow
 
+WITNESSES = 3
+Leaps = dict[int, int]  # who is ahead, hashed, for an erased user must not be found here; and where
 _KEEP, _LATE, _DUPLICATE = range(3)
 _NEVER = np.iinfo(np.int64).min // 2  # a watermark before every event; less lateness, no overflow
 
@@ -51,11 +59,14 @@ class Admission:
     ----------
     keep, duplicates, late : int64[*]
         Indices into the `EventBatch`.
+    now_us : int or None
+        Time of the stream after it: the furthest watermark. None before the first event.
     """
 
     keep: NDArray[np.int64]
     duplicates: NDArray[np.int64]
     late: NDArray[np.int64]
+    now_us: int | None
 
 
 class Orderer:
@@ -65,11 +76,17 @@ class Orderer:
         self.config = config or OrderingConfig()
         self.seen = IdWindow(self.config.remembered, self.config.block, numbered=False)
         self._watermarks: dict[Partition, int] = {}
+        self._leaps: dict[Partition, Leaps] = {}
 
     @property
     def watermarks(self) -> Mapping[Partition, int]:
-        """Latest event time by partition, microseconds since the epoch."""
+        """How far each partition is, microseconds since the epoch."""
         return self._watermarks
+
+    @property
+    def leaps(self) -> Mapping[Partition, Mapping[int, int]]:
+        """Who is further ahead of a watermark than the lateness, and the first time that was."""
+        return self._leaps
 
     def admit(self, batch: EventBatch) -> Admission:
         """Sort a batch's events into kept, duplicate and late, and remember the kept ones."""
@@ -79,50 +96,86 @@ class Orderer:
         while start < n:
             # at most as many rows as the open block has room for, however many are kept
             stop = min(n, start + self.seen.lanes.room(batch.partition))
-            ids = batch.event_id[start:stop]
+            ids, users = batch.event_id[start:stop], batch.user[start:stop]
             if self.seen.values.keys().isdisjoint(ids) and len(set(ids)) == len(ids):
-                fate[start:stop] = self._late(batch.partition, batch.time_us[start:stop])
+                fate[start:stop] = self._late(
+                    batch.partition, ids, users, batch.time_us[start:stop]
+                )
             else:
                 fate[start:stop] = self._one_by_one(
-                    batch.partition, ids, batch.time_us[start:stop].tolist()
+                    batch.partition, ids, users, batch.time_us[start:stop].tolist()
                 )
             kept = np.flatnonzero(fate[start:stop] == _KEEP)
             names = ids if len(kept) == len(ids) else [ids[i] for i in kept.tolist()]
             self.seen.add(batch.partition, names)
             self.seen.passed(batch.partition, len(names))
             start = stop
-        return Admission(*(np.flatnonzero(fate == f) for f in (_KEEP, _DUPLICATE, _LATE)))
+        keep, duplicates, late = (np.flatnonzero(fate == f) for f in (_KEEP, _DUPLICATE, _LATE))
+        return Admission(keep, duplicates, late, max(self._watermarks.values(), default=None))
 
-    def restore(self, watermarks: Mapping[Partition, int]) -> None:
-        """Put back the watermarks of a snapshot."""
+    def restore(
+        self,
+        watermarks: Mapping[Partition, int],
+        leaps: Mapping[Partition, Mapping[int, int]] | None = None,
+    ) -> None:
+        """Put back what a snapshot holds."""
         self._watermarks = dict(watermarks)
+        self._leaps = {partition: dict(ahead) for partition, ahead in (leaps or {}).items()}
 
-    def _late(self, partition: Partition, times: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _late(
+        self,
+        partition: Partition,
+        ids: Sequence[str],
+        users: Sequence[str],
+        times: NDArray[np.int64],
+    ) -> Sequence[int] | NDArray[np.uint8]:
         """Fates of events none of which is a duplicate."""
-        latest = np.maximum.accumulate(np.append(self._mark(partition), times))
+        mark = self._mark(partition)
+        latest = np.maximum.accumulate(np.append(mark if mark != _NEVER else times[:1], times))
+        if (times - latest[:-1] > self.config.lateness_us).any():
+            return self._one_by_one(partition, ids, users, times.tolist())
         self._watermarks[partition] = int(latest[-1])
         late = times < latest[:-1] - self.config.lateness_us
         return np.where(late, _LATE, _KEEP).astype(np.uint8)
 
     def _one_by_one(
-        self, partition: Partition, ids: Sequence[str], times: Sequence[int]
+        self,
+        partition: Partition,
+        ids: Sequence[str],
+        users: Sequence[str],
+        times: Sequence[int],
     ) -> list[int]:
-        """Fates of events some of which are duplicates, of each other perhaps."""
+        """Fates of events some of which are duplicates, of each other perhaps, or far ahead."""
         seen, here = self.seen.values, set[str]()
         mark = self._mark(partition)
         fates: list[int] = []
-        for name, time_us in zip(ids, times, strict=True):
+        for name, user, time_us in zip(ids, users, times, strict=True):
             if name in seen or name in here:
                 fates.append(_DUPLICATE)
             elif time_us < mark - self.config.lateness_us:
                 fates.append(_LATE)
             else:
                 here.add(name)
-                mark = max(mark, time_us)
+                if mark == _NEVER or time_us <= mark + self.config.lateness_us:
+                    mark = max(mark, time_us)
+                else:
+                    mark = self._leap(partition, mark, time_us, user or name)
                 fates.append(_KEEP)
         if mark != _NEVER:
             self._watermarks[partition] = mark
         return fates
+
+    def _leap(self, partition: Partition, mark: int, time_us: int, who: str) -> int:
+        """The watermark after an event that is further ahead of it than the lateness."""
+        reach = self.config.lateness_us
+        known = self._leaps.get(partition, {}) | {crc32(who.encode()): time_us}
+        ahead = {one: at for one, at in known.items() if at > mark + reach}
+        if len(ahead) >= WITNESSES:
+            first = min(ahead.values())
+            mark = max(at for at in ahead.values() if at <= first + reach)
+            ahead = {one: at for one, at in ahead.items() if at > mark + reach}
+        self._leaps[partition] = ahead
+        return mark
 
     def _mark(self, partition: Partition) -> int:
         return self._watermarks.get(partition, _NEVER)

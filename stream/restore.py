@@ -31,6 +31,11 @@ def small_state(state: State) -> dict[str, Any]:
         "window_us": graph.config.window_us,
         "ledger": ledger_state(graph.ledger),
         "watermarks": _by_partition(state.orderer.watermarks),
+        "leaps": [
+            [p.topic, p.number, sorted(ahead.items())]
+            for p, ahead in state.orderer.leaps.items()
+            if ahead
+        ],
         "windows": {
             name: {"block": window.lanes.block, "rows": _by_partition(window.lanes.rows())}
             for name, window in windows(state).items()
@@ -65,7 +70,12 @@ class Restorer:
         self._degrees(graph)
         orderer = Orderer(ordering_config)
         marks = cast(list[list[Any]], self._manifest.state["watermarks"])
-        orderer.restore({Partition(topic, number): at for topic, number, at in marks})
+        # none in a snapshot of before there were any
+        leaps = cast(list[list[Any]], self._manifest.state.get("leaps", []))
+        orderer.restore(
+            {Partition(topic, number): at for topic, number, at in marks},
+            {Partition(topic, number): dict(ahead) for topic, number, ahead in leaps},
+        )
         state = State(
             graph,
             orderer,

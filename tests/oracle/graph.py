@@ -103,6 +103,7 @@ class Oracle:
     ordering: OrderingConfig = ORDERING
     edges: list[Edge] = field(default_factory=list)
     latest: int = -(2**60)
+    ahead: dict[str, int] = field(default_factory=dict)
     now: int = 0
     removed: set[str] = field(default_factory=set)
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -122,11 +123,23 @@ class Oracle:
             return
         self.seen.put(e.id)
         self.seen.tick()
-        self.latest = max(self.latest, e.time)
-        self.now = max(self.now, e.time)
+        self.look_at_the_clock(e)
+        self.now = max(self.now, self.latest)
         self.act(e)
         self.pending.tick()
         self.waiting.tick()
+
+    def look_at_the_clock(self, e: E) -> None:
+        """One clock alone moves the watermark by no more than the lateness."""
+        if self.latest < 0 or e.time <= self.latest + self.ordering.lateness_us:
+            self.latest = max(self.latest, e.time)
+            return
+        self.ahead[e.user or e.id] = e.time
+        far = {w: t for w, t in self.ahead.items() if t > self.latest + self.ordering.lateness_us}
+        if len(far) >= 3:
+            reach = min(far.values()) + self.ordering.lateness_us
+            self.latest = max(t for t in far.values() if t <= reach)
+        self.ahead = far
 
     def act(self, e: E) -> None:
         if e.kind is Kind.ERASE_USER:

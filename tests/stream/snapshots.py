@@ -58,7 +58,7 @@ def fresh() -> State:
 def feed(state: State, rows: Sequence[Row], partition: Partition = P) -> None:
     batch = batch_of(rows, partition)
     admission = state.orderer.admit(batch)
-    state.graph.apply(batch, admission.keep)
+    state.graph.apply(batch, admission.keep, admission.now_us)
     state.positions[partition] += len(rows)
 
 
@@ -68,13 +68,14 @@ def streams(draw: st.DrawFn) -> list[Row]:
     rows: list[Row] = []
     for _ in range(draw(st.integers(0, 50))):
         time = max(0, time + draw(st.integers(-120, 160)))
+        wrong = draw(st.sampled_from([0] * 15 + [500, 5_000]))  # a clock that is ahead
         kind = draw(st.sampled_from(KINDS))
         refers = ""
         if kind in (Kind.CLICK, Kind.CONVERSION) and draw(st.booleans()):
             refers = draw(st.sampled_from(IDS))
         item = "" if kind is Kind.ERASE_USER else draw(st.sampled_from("abcd"))
         user = draw(st.sampled_from("uvw"))
-        rows.append((draw(st.sampled_from(IDS)), kind, user, item, time, refers))
+        rows.append((draw(st.sampled_from(IDS)), kind, user, item, time + wrong, refers))
     return rows
 
 
@@ -96,6 +97,7 @@ def inside(state: State) -> object:
         state.orderer.seen.lanes.rows(),
         joins.pending.lanes.rows(),
         dict(state.orderer.watermarks),
+        {p: dict(ahead) for p, ahead in state.orderer.leaps.items() if ahead},
         graph.degrees.count.reserve(n)[live].tolist(),
         graph.degrees.period.reserve(n)[live].tolist(),
         list(graph.users.names),

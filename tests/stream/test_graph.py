@@ -47,6 +47,7 @@ def streams(draw: st.DrawFn, size: int = 60) -> list[E]:
     events: list[E] = []
     for _ in range(draw(st.integers(0, size))):
         time = max(0, time + draw(st.integers(-120, 160)))
+        wrong = draw(st.sampled_from([0] * 15 + [500, 5_000]))  # a clock that is ahead
         kind = draw(st.sampled_from(KINDS))
         refers = ""
         if kind in (Kind.CLICK, Kind.AD_CLICK, Kind.CONVERSION) and draw(st.booleans()):
@@ -57,7 +58,7 @@ def streams(draw: st.DrawFn, size: int = 60) -> list[E]:
                 kind=kind,
                 user="" if kind is Kind.ITEM_REMOVED else draw(st.sampled_from("uvw")),
                 item="" if kind is Kind.ERASE_USER else draw(st.sampled_from("abcd")),
-                time=time,
+                time=time + wrong,
                 refers=refers,
             )
         )
@@ -86,7 +87,7 @@ def run(
     for piece in batches(events, sizes):
         batch = batch_of(piece)
         admission = orderer.admit(batch)
-        applied = graph.apply(batch, admission.keep)
+        applied = graph.apply(batch, admission.keep, admission.now_us)
         fate["dup"] += len(admission.duplicates)
         fate["late"] += len(admission.late)
         fate["cap"] += applied.capped

@@ -1,5 +1,8 @@
 """Each event once, none too late, and nothing depends on how a stream is cut."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,3 +105,32 @@ def test_sizes_are_checked() -> None:
         IdWindow(0, 1)
     with pytest.raises(ValueError, match="lateness_us is at least 0: got -1"):
         OrderingConfig(lateness_us=-1)
+
+
+def test_one_wrong_clock_does_not_drag_the_watermark() -> None:
+    orderer = Orderer(OrderingConfig(lateness_us=10))
+    year = 10_000
+    admit = lambda *events: orderer.admit(of_users(events))  # noqa: E731
+    assert fates(admit(("a", "u", 100), ("b", "bad", year), ("c", "v", 101)))[0] == [0, 1, 2]
+    # However often it says so, and whatever else it says in between.
+    assert fates(admit(*((f"d{n}", "bad", year + n) for n in range(50))))[0] == list(range(50))
+    assert orderer.watermarks == {A: 101}
+    assert fates(admit(("e", "w", 91), ("f", "w", 90)))[1:] == ([], [1])
+    # After a quiet time three others move it on to where they are, and the wrong one stays ahead.
+    found = admit(("g", "u", 500), ("h", "u", 501), ("i", "v", 503))
+    assert (fates(found)[0], found.now_us) == ([0, 1, 2], 503)
+    assert list(orderer.leaps[A].values()) == [year + 49]
+
+
+def test_a_leap_is_remembered_over_a_restart_and_names_nobody() -> None:
+    first, second = (Orderer(OrderingConfig(lateness_us=10)) for _ in range(2))
+    first.admit(of_users([("a", "u", 100), ("b", "v", 300), ("c", "w", 301)]))
+    assert first.watermarks == {A: 100}
+    second.restore(first.watermarks, first.leaps)
+    assert second.admit(of_users([("d", "x", 302)])).now_us == 302
+    assert not {"v", "w"}.intersection(str(first.leaps[A]))
+
+
+def of_users(events: Sequence[tuple[str, str, int]]) -> EventBatch:
+    batch = batch_of([(name, at) for name, _, at in events])
+    return replace(batch, user=[user for _, user, _ in events])
