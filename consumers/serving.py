@@ -58,7 +58,6 @@ from stream.kafka_sink import KafkaSink
 from stream.sink import EventSink, FileSink
 from stream.snapshot import SnapshotStore
 from stream.source import Source
-from stream.view import GraphConfig
 
 GRACE_S = 5
 KEPT_ALIVE_S = 30
@@ -238,8 +237,8 @@ def settle() -> None:
 
 def restored(settings: Settings, snapshots: SnapshotStore, clock: Clock) -> World | None:
     """A world of the newest snapshot under its own model version; None if there is none."""
-    number, config = snapshots.latest(), GraphConfig(window_us=settings.window_us)
-    state = snapshots.load(config, wiring.ordering_of(settings))
+    number = snapshots.latest()
+    state = snapshots.load(wiring.graph_of(settings), wiring.ordering_of(settings))
     if state is None:
         return None
     live = LiveModel(state.graph, settings.hyper_parameters(), Preferences(settings.state))

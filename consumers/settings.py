@@ -107,6 +107,12 @@ class Settings(BaseSettings):
     window_days: float = Field(
         default=365.0, gt=0, description="Interactions older than this are evicted"
     )
+    remembered: int = Field(
+        default=2_000_000, ge=1, description="Event ids a partition, for finding repetitions"
+    )
+    joinable: int = Field(
+        default=1_000_000, ge=1, description="Events a partition that later ones may refer to"
+    )
     text_dim: int | None = Field(
         default=None, ge=1, le=4_096, description="Length of text vectors; else the first decides"
     )

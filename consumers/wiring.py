@@ -205,12 +205,13 @@ def open_pipeline(
 
 def graph_of(settings: Settings) -> GraphConfig:
     """What stays in the graph."""
-    return GraphConfig(window_us=settings.window_us)
+    return GraphConfig(window_us=settings.window_us, join_rows=settings.joinable)
 
 
 def ordering_of(settings: Settings) -> OrderingConfig:
-    """How late an event may be."""
-    return OrderingConfig(lateness_us=int(settings.lateness_s * 1e6))
+    """How late an event may be, and how long its repetition is known."""
+    lateness_us = int(settings.lateness_s * 1e6)
+    return OrderingConfig(remembered=settings.remembered, lateness_us=lateness_us)
 
 
 def vector_dims(

@@ -14,7 +14,7 @@ from math import frexp, sqrt
 from stream.batch import Kind
 from stream.ordering import OrderingConfig
 from stream.view import GraphConfig
-from tests.oracle.graph import E, Oracle
+from tests.oracle.graph import E, Edge, Oracle
 
 GAPS = 12  # buckets of the time between an event and a user's newest one
 REFERS = ("impression_id", "refers_to")
@@ -63,6 +63,7 @@ class StreamOracle:
 
     def edges(self) -> list[tuple[str, str, int, str]]:
         """User, item, time and kind of every edge, sorted."""
+        self._share_the_time()
         return sorted(edge for part in self.parts.values() for edge in part.by_name())
 
     def vectors(
@@ -78,31 +79,51 @@ class StreamOracle:
         items : item -> its learned vector
         position, gap : weights by group of dimensions; of a place, and of a bucket of time
         """
+        histories = self.histories(len(position[0]))
+        return {user: folded(last, items, position, gap) for user, last in histories.items()}
+
+    def histories(self, length: int, *, windowed: bool = True) -> dict[str, list[Edge]]:
+        """The last so many positive events of every known user, the newest first.
+
+        Parameters
+        ----------
+        windowed : leave out what has left the graph's window by the end of the stream
+        """
+        self._share_the_time()
+        found = {user: list[Edge]() for user in self.users}
+        for part in self.parts.values():
+            for edge in part.counted() if windowed else (e for e in part.edges if e.alive):
+                known = edge.user in found and edge.item not in self.removed
+                if known and edge.kind is not Kind.IMPRESSION:
+                    found[edge.user].append(edge)
         return {
-            user: self._vector(user, part, items, position, gap)
-            for part in self.parts.values()
-            for user in {edge.user for edge in part.edges} & self.users
+            user: sorted(edges[::-1][:length], key=lambda edge: -edge.time)
+            for user, edges in found.items()
         }
 
-    def _vector(
-        self,
-        user: str,
-        part: Oracle,
-        items: Mapping[str, Sequence[float]],
-        position: Sequence[Sequence[float]],
-        gap: Sequence[Sequence[float]],
-    ) -> list[float]:
-        groups, dim = len(position), len(next(iter(items.values())))
-        total = [0.0] * dim
-        recent = part.recent(user, len(position[0]))
-        for place, (item, time) in enumerate(recent):
-            bucket = (frexp(1.0 + (recent[0][1] - time) / 1e6)[1] - 1) >> 1
-            for d, value in enumerate(items.get(item, ())):
-                group = d * groups // dim
-                weight = position[group][place] * gap[group][min(bucket, GAPS - 1)]
-                total[d] += weight * value
-        length = sqrt(sum(x * x for x in total))
-        return [*(x / length if length > 0 else 0.0 for x in total), 1.0]
+    def _share_the_time(self) -> None:
+        """Time is that of the partition furthest on."""
+        now = max((part.now for part in self.parts.values()), default=0)
+        for part in self.parts.values():
+            part.now = now
+
+
+def folded(
+    recent: Sequence[Edge],
+    items: Mapping[str, Sequence[float]],
+    position: Sequence[Sequence[float]],
+    gap: Sequence[Sequence[float]],
+) -> list[float]:
+    """The served vector of a user with these last events, the newest first."""
+    groups, dim = len(position), len(next(iter(items.values())))
+    total = [0.0] * dim
+    for place, edge in enumerate(recent):
+        bucket = (frexp(1.0 + (recent[0].time - edge.time) / 1e6)[1] - 1) >> 1
+        for d, value in enumerate(items.get(edge.item, ())):
+            group = d * groups // dim
+            total[d] += position[group][place] * gap[group][min(bucket, GAPS - 1)] * value
+    length = sqrt(sum(x * x for x in total))
+    return [*(x / length if length > 0 else 0.0 for x in total), 1.0]
 
 
 def parsed(message: bytes) -> E | None:
