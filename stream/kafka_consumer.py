@@ -9,7 +9,7 @@ from stream.batch import Partition
 from stream.deadline import Deadline
 from stream.errors import SourceError
 from stream.kafka_client import Consumer, native, natives, new_consumer, ours
-from stream.kafka_topics import KafkaCluster, await_listener
+from stream.kafka_topics import KafkaCluster, await_kafka
 
 ASK_TIMEOUT_MS = 2_000
 CLOSE_TIMEOUT_MS = 5_000
@@ -29,7 +29,7 @@ def connect(
     SourceError
         If the cluster does not answer or has no such topic.
     """
-    await_listener(cluster, Deadline.after(timeout_s))
+    await_kafka(cluster, Deadline.after(timeout_s))
     try:
         consumer = new_consumer(**options)
     except KafkaError as failed:
