@@ -16,6 +16,7 @@ from stream.kafka_topics import KafkaCluster, await_listener, topics
 from tests.system.authority import HOST, Authority, Pair
 
 USER = "shop"
+PASSWORD, KEY_PASSWORD = "let-the-shop-in-4711", "open-the-key-4712"
 START_S = 90.0
 MECHANISM = "SCRAM-SHA-512"
 
@@ -42,7 +43,6 @@ class GuardedKafka:
     plain: str
     sasl: str
     ssl: str
-    password: str
     ca: Path
     client: Pair
     locked_client: Pair
@@ -55,7 +55,7 @@ class GuardedKafka:
                 "kafka_security": "SASL_SSL",
                 "kafka_sasl_mechanism": MECHANISM,
                 "kafka_username": USER,
-                "kafka_password": self.password,
+                "kafka_password": PASSWORD,
                 "kafka_ca": self.ca,
                 **other,
             }
@@ -76,7 +76,7 @@ class GuardedKafka:
 
 
 @contextmanager
-def guarded_kafka(folder: Path, password: str, key_password: str) -> Iterator[GuardedKafka]:
+def guarded_kafka(folder: Path) -> Iterator[GuardedKafka]:
     """One that ends with the block."""
     authority = Authority(folder / "certificates")
     server = authority.issue("broker")
@@ -91,16 +91,15 @@ def guarded_kafka(folder: Path, password: str, key_password: str) -> Iterator[Gu
     (folder / "log4j2.xml").write_text(LOGGING)
     java = [str(java_runtime()), *JVM, f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}"]
     java += ["-cp", ":".join(map(str, jars(cache_dir())))]
-    _format(java, settings, password)
+    _format(java, settings)
     process = launch("Kafka", [*java, "kafka.Kafka", str(settings)], folder, detached=False)
     made = GuardedKafka(
         f"{HOST}:{plain}",
         f"{HOST}:{sasl}",
         f"{HOST}:{ssl}",
-        password,
         authority.file,
         authority.issue("client", "client.example"),
-        authority.issue("locked", "client.example", key_password),
+        authority.issue("locked", "client.example", KEY_PASSWORD),
     )
     try:
         cluster = KafkaCluster(made.plain)
@@ -111,10 +110,10 @@ def guarded_kafka(folder: Path, password: str, key_password: str) -> Iterator[Gu
         process.stop()
 
 
-def _format(java: list[str], settings: Path, password: str) -> None:
+def _format(java: list[str], settings: Path) -> None:
     identity = "a" + urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
     words = ["kafka.tools.StorageTool", "format", "-t", identity, "-c", str(settings)]
-    words += ["--add-scram", f"{MECHANISM}=[name={USER},password={password}]"]
+    words += ["--add-scram", f"{MECHANISM}=[name={USER},password={PASSWORD}]"]
     subprocess.run([*java, *words], check=True, capture_output=True, timeout=START_S)
 
 

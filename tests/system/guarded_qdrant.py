@@ -17,6 +17,7 @@ from stream.deadline import Deadline
 from tests.system.authority import HOST, Authority
 
 START_S = 60.0
+KEY, READING_KEY = "write-and-read-4714", "only-read-4715"
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,6 @@ class GuardedQdrant:
 
     url: str
     grpc_port: int
-    key: str
-    reading_key: str
     ca: Path
 
     def settings(self, **other: object) -> dict[str, object]:
@@ -34,7 +33,7 @@ class GuardedQdrant:
         usual: Mapping[str, object] = {
             "qdrant": self.url,
             "qdrant_grpc_port": self.grpc_port,
-            "qdrant_api_key": self.key,
+            "qdrant_api_key": KEY,
             "qdrant_ca": self.ca,
             **other,
         }
@@ -42,7 +41,7 @@ class GuardedQdrant:
 
 
 @contextmanager
-def guarded_qdrant(folder: Path, key: str, reading_key: str) -> Iterator[GuardedQdrant]:
+def guarded_qdrant(folder: Path) -> Iterator[GuardedQdrant]:
     """One that ends with the block."""
     authority = Authority(folder / "certificates")
     server = authority.issue("qdrant")
@@ -55,8 +54,8 @@ def guarded_qdrant(folder: Path, key: str, reading_key: str) -> Iterator[Guarded
                     "host": HOST,
                     "http_port": http,
                     "grpc_port": grpc,
-                    "api_key": key,
-                    "read_only_api_key": reading_key,
+                    "api_key": KEY,
+                    "read_only_api_key": READING_KEY,
                     "enable_tls": True,
                 },
                 "tls": {"cert": str(server.certificate), "key": str(server.key)},
@@ -68,7 +67,7 @@ def guarded_qdrant(folder: Path, key: str, reading_key: str) -> Iterator[Guarded
             }
         )
     )
-    made = GuardedQdrant(f"https://{HOST}:{http}", grpc, key, reading_key, authority.file)
+    made = GuardedQdrant(f"https://{HOST}:{http}", grpc, authority.file)
     command = [str(binary(cache_dir())), "--config-path", str(settings), "--disable-telemetry"]
     process = launch("Qdrant", command, folder, detached=False)
     trusted = ssl.create_default_context(cafile=authority.file)

@@ -1,7 +1,6 @@
 """Servers that ask who we are: who gets in can do all, who does not is told why, and soon."""
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,37 +24,17 @@ from stream.sink import DeadLetter
 from stream.source import Source
 from tests.consumers.publishing import DIM, ITEMS, points
 from tests.system.authority import Authority
-from tests.system.guarded_kafka import MECHANISM, GuardedKafka, guarded_kafka
-from tests.system.guarded_qdrant import GuardedQdrant, guarded_qdrant
+from tests.system.guarded_kafka import KEY_PASSWORD, MECHANISM, PASSWORD, GuardedKafka
+from tests.system.guarded_qdrant import KEY, READING_KEY, GuardedQdrant
 
 pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
 
-PASSWORD, KEY_PASSWORD = "let-the-shop-in-4711", "open-the-key-4712"
 WRONG = "not-the-password-4713"
-KEY, READING_KEY = "write-and-read-4714", "only-read-4715"
 SECRETS = (PASSWORD, KEY_PASSWORD, WRONG, KEY, READING_KEY)
 SOON_S = 10.0
 VALUES = [b"one", b"two", b"three"]
 
 names = map("secure-{}".format, itertools.count())
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
-    with guarded_kafka(tmp_path_factory.mktemp("kafka"), PASSWORD, KEY_PASSWORD) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedQdrant]:
-    with guarded_qdrant(tmp_path_factory.mktemp("qdrant"), KEY, READING_KEY) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """One that no server of ours trusts."""
-    return Authority(tmp_path_factory.mktemp("stranger"))
 
 
 def way_in(guarded: GuardedKafka, way: str) -> dict[str, object]:
