@@ -163,14 +163,19 @@ def test_programs_that_do_not_get_in_end_soon_and_say_why(
         ("its certificate is not trusted", guarded.over_sasl(kafka_ca=stranger.file) | as_json),
         ("CERTIFICATE_REQUIRED", guarded.over_ssl(kafka_certificate=None, kafka_key=None)),
         ("speaks TLS, and is asked without", {"kafka": guarded.sasl}),
-        ("Invalid API key", guarded.over_sasl() | {"qdrant_api_key": WRONG} | as_json),
+        (
+            "is GOAT_QDRANT_CA the authority",
+            guarded.over_sasl() | {"qdrant_api_key": WRONG, "qdrant_ca": stranger.file} | as_json,
+        ),
     ]
     started = [programs.start(common | settings, "ingest") for _, settings in cases]
     check = programs.start(common | wrong, "check")
-    for (why, _), end in zip(cases, started, strict=True):
+    for (why, settings), end in zip(cases, started, strict=True):
         ended = end()
         told = ended.output.decode()
         assert (ended.code, why in told) == (3, True), told
+        if "log" in settings:
+            assert all(isinstance(json.loads(line), dict) for line in told.splitlines())
         assert "Traceback" not in told and '"exception"' not in told, told
     checked = check()
     findings = json.loads(checked.output)
