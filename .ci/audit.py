@@ -45,7 +45,7 @@ def ask(pins: Path, service: str, timeout_s: float) -> Answer:
         raise NotReached(f"no answer within {timeout_s:.0f} s") from slow
     except ValueError as error:
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise NotReached(last[0][:200]) from error
+        raise NotReached(last[0].partition("(")[0][:200]) from error
     if all("skip_reason" in told for told in answer):
         raise NotReached(f"it knows none of {len(answer)} packages")
     return answer
