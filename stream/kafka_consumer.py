@@ -38,7 +38,13 @@ def connect(
             "Do the security options match the broker's listener?"
         ) from failed
     # Subscribed to a missing topic, the client would wait for it without a word.
-    missing = sorted(set(topics) - consumer.topics())
+    try:
+        missing = sorted(set(topics) - consumer.topics())
+    except KafkaError as failed:
+        close(consumer)
+        raise SourceError(
+            f"Kafka at {cluster.bootstrap} does not list its topics: {failed!r}"
+        ) from failed
     if missing:
         close(consumer)
         raise SourceError(

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from kafka.errors import KafkaTimeoutError
 
+from stream import kafka_consumer, kafka_topics
 from stream.deadline import Deadline
 from stream.errors import SourceError
 from stream.kafka_hello import greet, tls_context
@@ -77,6 +79,32 @@ def test_what_is_silent_is_left_to_the_client() -> None:
         with pytest.raises(TimeoutError):
             greet(HOST, port, {}, Deadline.after(0.05))
         await_kafka(KafkaCluster(f"{HOST}:{port}"), Deadline.after(0.05))
+
+
+class Silenced:
+    """A client that was let in, and gets no answer after that."""
+
+    closed = False
+
+    def topics(self) -> set[str]:
+        raise KafkaTimeoutError("gone")
+
+    list_topics = topics
+
+    def close(self, **_: object) -> None:
+        self.closed = True
+
+
+def test_a_broker_that_goes_after_the_greeting_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    client, cluster = Silenced(), KafkaCluster("a:1")
+    for module, name in ((kafka_consumer, "new_consumer"), (kafka_topics, "new_admin")):
+        monkeypatch.setattr(module, "await_kafka", lambda *_: None)
+        monkeypatch.setattr(module, name, lambda **_: client)
+    with pytest.raises(SourceError, match="a:1 does not list its topics"):
+        kafka_consumer.connect(cluster, {}, ["t"], 1.0)
+    assert client.closed
+    with pytest.raises(SourceError, match="a:1 does not list its topics"):
+        kafka_topics.topics(cluster, Deadline.after(1))
 
 
 def test_files_for_tls_are_read_as_they_are_given(tmp_path: Path) -> None:
