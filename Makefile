@@ -17,6 +17,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev
+# Everything that comes is held against its hash, but torch, which comes in two makes (see above). An
+# index of one's own that builds anew what others have published: make setup UV_NO_VERIFY_HASHES=1
+PINS := -c constraints.txt -c constraints-hashed.txt -b constraints.txt -b constraints-hashed.txt
+COMPILE = $(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --quiet \
+  --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # uv reads its own variables; a person or a machine has set up pip's.
@@ -30,7 +35,7 @@ endif
 $(foreach v,UV_DEFAULT_INDEX UV_INDEX UV_FIND_LINKS,$(if $(strip $($(v))),,$(eval unexport $(v))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-faults check format bench constraints clean
+.PHONY: help setup run test test-unit test-faults check audit sbom format bench constraints clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,13 +54,22 @@ test-unit: $(STAMP) ## The tests that need no server
 test-faults: $(STAMP) ## Kill, cut, fill and starve it at every mark, on many streams
 	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(BESIDE) tests/faults $(ARGS)
 
-check: $(STAMP) ## Format, lint, types, import contracts
+check: $(STAMP) ## Format, lint, types, import contracts, known holes in dependencies
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy stream model consumers $(wildcard benchmarks/*.py)
 	$(BIN)/pyright
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/pytest -q tests/test_house.py
+	$(BIN)/python .ci/audit.py
+
+audit: $(STAMP) ## Known holes in what is pinned, where a database of them can be reached
+	$(BIN)/python .ci/audit.py
+
+sbom: $(STAMP) ## Write what is installed to build/sbom.json (CycloneDX)
+	@mkdir -p build
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --validate \
+	  --short-PURLs -o build/sbom.json $(BIN)/python
 
 format: $(STAMP) ## Format, and mend what lint can mend
 	$(BIN)/ruff check --fix-only .
@@ -66,8 +80,8 @@ bench: $(STAMP) ## Every benchmark; each ends with one line of JSON
 	  echo "== $$script" >&2; $(BIN)/python "$$script" $(ARGS) || exit 1; done
 
 constraints: $(STAMP) ## Pin what pyproject.toml resolves to now; set UPGRADE=--upgrade for newer ones
-	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 $(UPGRADE) \
-	  --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet -o constraints.txt
+	$(COMPILE) $(UPGRADE) -o constraints.txt
+	$(COMPILE) -c constraints.txt --generate-hashes --no-emit-package torch -o constraints-hashed.txt
 
 clean: ## Remove what was built; keeps .cache (downloads) and state (yours)
 	rm -rf $(VENV) build dist .coverage .coverage.* htmlcov .hypothesis .pytest_cache .mypy_cache \
@@ -82,7 +96,8 @@ $(BIN)/python:
 	@echo "setting up $(VENV): once, some minutes and 5 GB (torch)" >&2
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install -c constraints.txt -b constraints.txt -e '.[$(EXTRAS)]'
+$(STAMP): pyproject.toml constraints.txt constraints-hashed.txt | $(BIN)/python
+	sed -n '/^uv==/,/[^\\]$$/p' constraints-hashed.txt >$(VENV)/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install $(PINS) -e '.[$(EXTRAS)]'
 	@touch $@

@@ -79,6 +79,9 @@ class EdgeIndex:
         self._dims: dict[str, int] = {}
         self._aliases: Mapping[str, str] = {}
         for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+            if folder.is_symlink():
+                self.close()
+                raise PublishError(f"{folder}: a symbolic link is no collection: remove it")
             if folder.name.startswith("."):
                 shutil.rmtree(folder)
             else:

@@ -15,10 +15,8 @@ from consumers.inputs import Inputs
 from consumers.lifecycle import Stop
 from consumers.settings import Settings
 from stream.clock import SystemClock
-from stream.deadline import Deadline
 from stream.formats import FORMATS
 from stream.kafka_sink import KafkaSink
-from stream.kafka_topics import ensure_topic
 from stream.sink import EventSink, FileSink
 from stream.source import Source
 
@@ -84,9 +82,7 @@ def _open_sink(settings: Settings, to: Path | None, *, simulated: bool) -> Event
         return _Terminal() if to == STDOUT else FileSink(to)
     if settings.kafka is None and simulated:
         return _Terminal()
-    target = wiring.cluster(settings)
-    ensure_topic(target, settings.topic, Deadline.after(wiring.CONNECT_TIMEOUT_S))
-    return KafkaSink(target, settings.topic)
+    return wiring.open_topic(settings, settings.topic, KafkaSink)
 
 
 class _Terminal:

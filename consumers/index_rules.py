@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from consumers.errors import PublishError
 from consumers.index import MAX_CANDIDATES, MAX_ID_LENGTH, MAX_SEQUENCE, RESERVED, PointBatch
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+NAME = r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"
+_NAME = re.compile(NAME)
 
 
 def check_name(name: str) -> str:

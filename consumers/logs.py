@@ -7,6 +7,7 @@ chosen one by one: none is a secret, a title or the body of an event.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Literal
@@ -31,6 +32,8 @@ _Processor = Callable[[Any, str, _Event], Any]
 def configure(form: Form, level: Level | None = None) -> None:
     """Have everything said in one form, from one level on, by libraries too."""
     number = _configure(form, level)
+    # gRPC's core writes lines of its own to standard error, of what its calls raise anyway.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     handler = _ToStandardError()
     rest = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(
@@ -41,7 +44,8 @@ def configure(form: Form, level: Level | None = None) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    # Libraries tell much that is of no use before something goes wrong.
+    # Libraries tell much that is of no use before something goes wrong, and below that level
+    # kafka-python tells the bytes that it sends, a password among them.
     root.setLevel(logging.INFO if number < logging.INFO else max(number, logging.WARNING))
 
 

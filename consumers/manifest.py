@@ -20,10 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from consumers.errors import ManifestCorrupt, PublishError
 from consumers.index import Names, to_rfc3339
+from consumers.index_rules import NAME
 from stream.clock import Clock
 
 FORMAT = 1
 _BEFORE_THE_FIRST = "0" * 64
+
+
+# They may become folders and paths of requests.
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]
 
 
 class _Value(BaseModel):
@@ -34,8 +39,8 @@ class Collections(_Value):
     """The pair that one fill of a version makes."""
 
     version: int = Field(ge=1)
-    items: str
-    users: str
+    items: Name
+    users: Name
 
     @property
     def names(self) -> Names:
@@ -101,7 +106,7 @@ class Published(_Value):
     step: Literal["published"] = "published"
     collections: Collections
     origin: Origin
-    aliases: Mapping[str, str]
+    aliases: Mapping[Name, Name]
     sequence: int
     gates: Gates
 
@@ -111,7 +116,7 @@ class RolledBack(_Value):
 
     step: Literal["rolled_back"] = "rolled_back"
     collections: Collections
-    aliases: Mapping[str, str]
+    aliases: Mapping[Name, Name]
     sequence: int
 
 
@@ -119,7 +124,7 @@ class Dropped(_Value):
     """These collections are no more (or about to be)."""
 
     step: Literal["dropped"] = "dropped"
-    names: tuple[str, ...]
+    names: tuple[Name, ...]
 
 
 Step = Annotated[Opened | Begun | Published | RolledBack | Dropped, Field(discriminator="step")]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import ssl
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import grpc
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
-from consumers.errors import PublishError, ServerUnavailable
+from consumers.errors import PublishError, ServerUnavailable, SettingsError
 
 OLDEST = (1, 16)  # the first with `update_filter`
 # A write that is sent twice does no harm, because it is fenced; so the channel itself may retry.
@@ -39,6 +40,12 @@ _UNREACHABLE = {
     grpc.StatusCode.PERMISSION_DENIED: "the API key may not do this",
 }
 
+_NO_TLS = ("CERTIFICATE_VERIFY_FAILED", "Tls handshake failed", "Peer name")
+UNTRUSTED = (
+    "its certificate is not trusted: is GOAT_QDRANT_CA the authority that signed it, is it made for"
+    " this host name, and does the server speak TLS?"
+)
+
 
 def connect(
     url: str,
@@ -56,7 +63,10 @@ def connect(
     ------
     ServerUnavailable
         If nothing answers, it refuses us, or its version is too far from the client's.
+    SettingsError
+        If a file for TLS cannot be used.
     """
+    check_authority(ca)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ServerUnavailable(f"{url!r} is not the URL of a server, http[s]://host[:port]")
@@ -88,6 +98,21 @@ def connect(
         client.close()
         raise
     return client
+
+
+def check_authority(ca: Path | None) -> None:
+    """Refuse a file of authorities that is none: libraries say it late, and not which file.
+
+    Raises
+    ------
+    SettingsError
+    """
+    try:
+        ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise SettingsError(
+            f"the file of Qdrant's authorities cannot be used: {ca}: {error}; it is to hold PEM"
+        ) from error
 
 
 def check_version(server: str, client: str, url: str) -> None:
@@ -123,7 +148,9 @@ def translated(where: str) -> Generator[None]:
     except grpc.RpcError as error:
         code, details = status(error)
         if code in _UNREACHABLE:
-            raise ServerUnavailable(f"{where}: {details or code}: {_UNREACHABLE[code]}") from error
+            untrusted = any(sign in details for sign in _NO_TLS)
+            hint = UNTRUSTED if untrusted else _UNREACHABLE[code]
+            raise ServerUnavailable(f"{where}: {details or code}: {hint}") from error
         raise PublishError(f"{where}: {details or code}") from error
 
 

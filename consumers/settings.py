@@ -1,17 +1,20 @@
 """Deployment settings: where things are and how often things happen.
 
-Read once, in the CLI, from flags, then the environment (``GOAT_*``), then defaults. What a model
-learns with is not here but in `model.config`.
+Read once, in the CLI, from flags, then the environment (``GOAT_*``), then defaults. Secrets are no
+flags, and can lie in files that ``GOAT_*_FILE`` names. What a model learns with is not here but in
+`model.config`.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from consumers.errors import SettingsError
+from consumers.secret_files import SecretFiles
 from model.config import ModelConfig
 
 _SECURE = ("SSL", "SASL_SSL")
@@ -24,7 +27,9 @@ class Settings(BaseSettings):
     ``--state`` and ``GOAT_STATE``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="GOAT_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="GOAT_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     # Where state lies.
     state: Path = Field(
@@ -46,6 +51,7 @@ class Settings(BaseSettings):
     kafka_ca: Path | None = None
     kafka_certificate: Path | None = None
     kafka_key: Path | None = None
+    kafka_key_password: SecretStr | None = None
 
     # Qdrant; None: the embedded engine in the state folder.
     qdrant: str | None = Field(
@@ -170,12 +176,38 @@ class Settings(BaseSettings):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags over the environment over the files that it names."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
+    @field_validator("qdrant", "chat_url", "embedding_url")
+    @classmethod
+    def _no_secrets_in_addresses(cls, url: str | None) -> str | None:
+        # An address is shown in messages and logs.
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise ValueError("an address with a name or password in it: keys are settings too")
+        return url
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.kafka_password is not None and self.kafka_username is None:
             raise ValueError("GOAT_KAFKA_PASSWORD is set without GOAT_KAFKA_USERNAME")
         if self.kafka_security.startswith("SASL") and self.kafka_sasl_mechanism is None:
             raise ValueError(f"{self.kafka_security} needs GOAT_KAFKA_SASL_MECHANISM")
+        if self.kafka_security.startswith("SASL") and self.kafka_password is None:
+            raise ValueError(f"{self.kafka_security} needs GOAT_KAFKA_PASSWORD, or ..._FILE")
+        if self.kafka_key is not None and self.kafka_certificate is None:
+            raise ValueError("GOAT_KAFKA_KEY is set without GOAT_KAFKA_CERTIFICATE")
+        if self.kafka_certificate is not None and self.kafka_security not in _SECURE:
+            raise ValueError("GOAT_KAFKA_CERTIFICATE needs GOAT_KAFKA_SECURITY to be (SASL_)SSL")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("GOAT_TLS_CERTIFICATE and GOAT_TLS_KEY go together: set both")
         return self
@@ -227,4 +259,6 @@ class Settings(BaseSettings):
         }
         if self.kafka_security in _SECURE:
             options.update({k: str(v) for k, v in files.items() if v is not None})
+            if self.kafka_key_password is not None:
+                options["ssl_password"] = self.kafka_key_password.get_secret_value()
         return options

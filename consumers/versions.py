@@ -68,7 +68,8 @@ class Versions:
         """Numbers of the complete versions, ascending; half-written ones have other names."""
         if not self.root.is_dir():
             return []
-        return sorted(int(p.name) for p in self.root.iterdir() if p.name.isdecimal())
+        names = [p.name for p in self.root.iterdir() if p.name.isdecimal()]
+        return sorted(int(name) for name in names if name == f"{int(name):06d}")
 
     def open(self, number: int) -> Version:
         """Find one version.
@@ -112,4 +113,8 @@ class Versions:
     def prune(self, kept: int = KEPT) -> None:
         """Remove all but the newest versions."""
         for number in self.numbers()[:-kept]:
-            shutil.rmtree(self.root / f"{number:06d}")
+            path = self.root / f"{number:06d}"
+            if path.is_symlink():  # what it leads to is not ours
+                path.unlink()
+            else:
+                shutil.rmtree(path)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -117,12 +118,14 @@ def load(directory: Path) -> Version:
         A file is missing, fails its hash, or is of another format.
     """
     try:
-        head = json.loads((directory / _META).read_bytes())
+        head = json.loads(_read(directory, _META))
         if head["format"] != FORMAT:
             raise VersionCorrupt(
                 f"{directory} has format {head['format']}, this program reads {FORMAT}"
             )
-        blobs = {name: (directory / name).read_bytes() for name in head["files"]}
+        if set(head["files"]) != {_TENSORS, _ITEMS}:
+            raise VersionCorrupt(f"{directory / _META} names other files than a version has")
+        blobs = {name: _read(directory, name) for name in (_TENSORS, _ITEMS)}
         for name, expected in head["files"].items():
             if _digest(blobs[name]) != expected:
                 raise VersionCorrupt(f"{directory / name} fails its checksum: restore or delete it")
@@ -145,7 +148,7 @@ def read_meta(directory: Path) -> Mapping[str, Any]:
         The head is missing or not ours.
     """
     try:
-        meta: Mapping[str, Any] = json.loads((directory / _META).read_bytes())["meta"]
+        meta: Mapping[str, Any] = json.loads(_read(directory, _META))["meta"]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
     return meta
@@ -226,6 +229,17 @@ def _write_whole(
     step(Written.NAMED)  # 4
     _sync(directory.parent)
     step(Written.KEPT)  # 5
+
+
+def _read(directory: Path, name: str) -> bytes:
+    """Read a regular file of a folder; neither may be a link to elsewhere."""
+    if directory.is_symlink():
+        raise OSError("it is a symbolic link, which is not followed")
+    handle = os.open(directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(f"{name} is no regular file")
+        return file.read()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ from stream.batch import Partition
 from stream.deadline import Deadline
 from stream.errors import SourceError
 from stream.kafka_client import Consumer, native, natives, new_consumer, ours
-from stream.kafka_topics import KafkaCluster, await_listener
+from stream.kafka_topics import KafkaCluster, await_kafka
 
 ASK_TIMEOUT_MS = 2_000
 CLOSE_TIMEOUT_MS = 5_000
@@ -29,7 +29,7 @@ def connect(
     SourceError
         If the cluster does not answer or has no such topic.
     """
-    await_listener(cluster, Deadline.after(timeout_s))
+    await_kafka(cluster, Deadline.after(timeout_s))
     try:
         consumer = new_consumer(**options)
     except KafkaError as failed:
@@ -38,7 +38,13 @@ def connect(
             "Do the security options match the broker's listener?"
         ) from failed
     # Subscribed to a missing topic, the client would wait for it without a word.
-    missing = sorted(set(topics) - consumer.topics())
+    try:
+        missing = sorted(set(topics) - consumer.topics())
+    except KafkaError as failed:
+        close(consumer)
+        raise SourceError(
+            f"Kafka at {cluster.bootstrap} does not list its topics: {failed!r}"
+        ) from failed
     if missing:
         close(consumer)
         raise SourceError(

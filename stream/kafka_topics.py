@@ -11,6 +11,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 from stream.deadline import Deadline
 from stream.errors import SourceError
 from stream.kafka_client import Admin, new_admin
+from stream.kafka_hello import greet
 
 CONNECT_TIMEOUT_S = 2.0
 CONNECT_EVERY_S = 0.1
@@ -68,6 +69,32 @@ def await_listener(cluster: KafkaCluster, deadline: Deadline) -> None:
         Event().wait(CONNECT_EVERY_S)
 
 
+def await_kafka(cluster: KafkaCluster, deadline: Deadline) -> None:
+    """Wait for a listener, and make sure that one of the addresses lets us in.
+
+    One that accepts the connection and says nothing is left to the client, which has more patience.
+
+    Raises
+    ------
+    SourceError
+        If nothing listens in time, or all that do refuse us.
+    """
+    await_listener(cluster, deadline)
+    refusals: list[SourceError] = []
+    for address in cluster.bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            greet(host.strip("[]"), int(port), cluster.security, deadline)
+        except SourceError as refused:
+            refusals.append(refused)
+        except (OSError, ValueError):
+            continue
+        else:
+            return
+    if refusals:
+        raise refusals[0]
+
+
 def _refusal(address: str) -> str | None:
     """Return why nothing can be reached at ``host:port``, None when something can."""
     host, _, port = address.strip().rpartition(":")
@@ -80,7 +107,7 @@ def _refusal(address: str) -> str | None:
 
 @contextmanager
 def _admin(cluster: KafkaCluster, deadline: Deadline) -> Generator[Admin]:
-    await_listener(cluster, deadline)
+    await_kafka(cluster, deadline)
     try:
         admin = new_admin(**cluster.options(), bootstrap_timeout_ms=deadline.remaining_ms)
     except KafkaError as failed:
@@ -116,7 +143,12 @@ def topics(cluster: KafkaCluster, deadline: Deadline) -> list[str]:
         If the cluster does not answer in time.
     """
     with _admin(cluster, deadline) as admin:
-        return admin.list_topics()
+        try:
+            return admin.list_topics()
+        except KafkaError as failed:
+            raise SourceError(
+                f"Kafka at {cluster.bootstrap} does not list its topics: {failed!r}"
+            ) from failed
 
 
 def ensure_topic(

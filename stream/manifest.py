@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from stream.batch import Partition
 from stream.errors import SnapshotCorrupt, SnapshotForeign
-from stream.segments import Logs, Piece
+from stream.segments import Logs, Piece, read_plain
 from stream.state import JSON
 
 FORMAT = 2
@@ -80,7 +80,7 @@ def read(path: Path) -> Manifest:
         If it is of another format version.
     """
     try:
-        whole = cast(dict[str, Any], json.loads(path.read_bytes()))
+        whole = cast(dict[str, Any], json.loads(read_plain(path)))
         version, body, told = whole["format"], whole["body"], whole["sha256"]
         found = hashlib.sha256(_canonical(body).encode()).hexdigest()
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -92,6 +92,8 @@ def read(path: Path) -> Manifest:
         )
     if found != told:
         raise SnapshotCorrupt(f"{path}: SHA-256 is {found}, expected {told}")
+    if path.stem != str(body["number"]).zfill(len(path.stem)):
+        raise SnapshotCorrupt(f"{path}: it is the manifest of snapshot {body['number']!r}")
     return Manifest(
         number=body["number"],
         created_us=body["created_us"],

@@ -5,8 +5,11 @@ merged with the ones before it as soon as it is half as large as they are, so a 
 has at most about log2(n) pieces, and a row is written again at most that often.
 """
 
+import errno
 import hashlib
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +67,7 @@ class Change:
     key: str | None = None
 
 
+_NAME = re.compile(r"[0-9a-f]{40}\.arrow")
 Logs = Mapping[str, tuple[Piece, ...]]
 
 
@@ -82,7 +86,17 @@ class Segments:
         self.files_written = 0
 
     def path(self, piece: Piece) -> Path:
-        """Where a piece lies."""
+        """Where a piece lies.
+
+        Raises
+        ------
+        SnapshotCorrupt
+            If its name is none that is given here: a manifest is not trusted to name other files.
+        """
+        if not _NAME.fullmatch(str(piece.file)):
+            raise SnapshotCorrupt(
+                f"{self._folder}: {piece.file!r} is no name of a segment: the manifest was altered"
+            )
         return self._folder / piece.file
 
     def read(self, piece: Piece) -> Table:
@@ -95,7 +109,7 @@ class Segments:
         """
         path = self.path(piece)
         try:
-            content = path.read_bytes()
+            content = read_plain(path)
         except OSError as error:
             raise SnapshotCorrupt(f"{path}: cannot be read: {error}") from error
         found = hashlib.sha256(content).hexdigest()
@@ -149,6 +163,25 @@ class Segments:
         for path in self._folder.iterdir():
             if path.name not in kept:
                 path.unlink(missing_ok=True)
+
+
+def read_plain(path: Path) -> bytes:
+    """Content of a regular file of ours: a link or a pipe in its place is refused.
+
+    Raises
+    ------
+    OSError
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError("it is a symbolic link, which is not followed") from error
+        raise
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError("it is no regular file")
+        return file.read()
 
 
 def replace_file(path: Path, content: Buffer) -> None:

@@ -55,6 +55,17 @@ def test_half_made_and_half_dropped_collections_are_removed(root: Path) -> None:
     index.close()
 
 
+def test_a_collection_that_is_a_link_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("linked", ".dropped-linked"):
+        (root / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(PublishError, match=f"{name}: a symbolic link is no collection"):
+            EdgeIndex(root)
+        (root / name).unlink()
+    EdgeIndex(root).close()
+    assert (tmp_path / "elsewhere").is_dir()
+
+
 def test_an_alias_to_nothing_is_found_at_once(root: Path, tmp_path: Path) -> None:
     (root / "c").rename(tmp_path / "gone")
     for _ in range(2):  # and the lock is given back

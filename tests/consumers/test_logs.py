@@ -35,6 +35,14 @@ def said(capsys: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_libraries_never_tell_the_bytes_that_they_send(form: logs.Form) -> None:
+    logs.configure(form, "debug")
+    library = logging.getLogger("kafka.protocol.parser")
+    assert library.isEnabledFor(logging.INFO)
+    assert not library.isEnabledFor(logging.DEBUG)
+
+
 def test_a_person_is_told_what_went_wrong_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("text")
     logs.log.info("all is well", snapshot=3)

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from consumers.manifest import (
 from consumers.publications import Publications
 from stream.clock import ManualClock
 
+PAIR = {"version": 1, "items": "items-1", "users": "users-1"}
 GATES = Gates(items=10, users=20, probes=5, k=3, overlap=1.0)
 
 
@@ -134,6 +136,26 @@ def test_what_was_altered_is_found(
     lines = damage(path.read_bytes().splitlines())
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     with pytest.raises(ManifestCorrupt, match=match):
+        reopened(path)
+
+
+@pytest.mark.parametrize("name", ["../../items", "/items", "a b", "a\r\nb", "items\n", ""])
+@pytest.mark.parametrize("where", ["collection", "alias", "dropped"])
+def test_names_that_lead_elsewhere_are_refused(path: Path, where: str, name: str) -> None:
+    """They become folders and paths of requests; the chain is of hashes, which anybody can make."""
+    bodies = {
+        "collection": {**STEPS[1].model_dump(), "collections": {**PAIR, "users": name}},
+        "alias": {**STEPS[2].model_dump(), "aliases": {name: "items-1"}},
+        "dropped": {"step": "dropped", "names": [name]},
+    }
+    lines = path.read_bytes().splitlines()
+    forged = {**json.loads(lines[1]), "body": bodies[where], "hash": ""}
+    canonical = {k: v for k, v in forged.items() if k != "hash"}
+    forged["hash"] = sha256(
+        json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    ).hexdigest()
+    path.write_bytes(lines[0] + b"\n" + json.dumps(forged).encode() + b"\n")
+    with pytest.raises(ManifestCorrupt, match=":2: not a line of a manifest"):
         reopened(path)
 
 

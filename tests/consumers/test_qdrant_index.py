@@ -1,6 +1,7 @@
 """What only a server can do wrong: refuse, be old, be slow, say yes and not do it."""
 
 import json
+import re
 from ast import literal_eval
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,14 +16,16 @@ from qdrant_client import models as q
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
 from consumers import local
-from consumers.errors import PublishError, ServerUnavailable
+from consumers.errors import PublishError, ServerUnavailable, SettingsError
 from consumers.index import Names, PointBatch, Space, item_payload
 from consumers.local_process import free_ports
 from consumers.local_qdrant import QdrantAddress
 from consumers.publisher import Publisher
 from consumers.qdrant_connection import check_version, translated
+from consumers.qdrant_finder import QdrantFinder
 from consumers.qdrant_index import QdrantIndex
 from stream.clock import ManualClock
+from tests.system.authority import Authority
 
 ROOT = Path(__file__).resolve().parents[2]
 DIM = 4
@@ -79,14 +82,21 @@ def test_the_api_key_is_needed_and_never_shown() -> None:
 
 
 def test_tls_does_not_fall_back(qdrant: QdrantAddress, tmp_path: Path) -> None:
-    (tmp_path / "ca.pem").write_text("no certificate")
-    with pytest.raises(ServerUnavailable):
-        QdrantIndex(
-            qdrant.url.replace("http:", "https:"),
-            grpc_port=qdrant.grpc_port,
-            ca=tmp_path / "ca.pem",
-            timeout_s=2,
-        )
+    url, ca = qdrant.url.replace("http:", "https:"), Authority(tmp_path).file
+    with pytest.raises(ServerUnavailable, match="does the server speak TLS"):
+        QdrantIndex(url, grpc_port=qdrant.grpc_port, ca=ca, timeout_s=2)
+
+
+def test_a_file_of_authorities_that_is_none_is_named(tmp_path: Path) -> None:
+    for content in ("no certificate", None):
+        file = tmp_path / "ca.pem"
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_text(content)
+        with pytest.raises(SettingsError, match=re.escape(str(file))):
+            QdrantIndex("https://127.0.0.1:1", grpc_port=1, ca=file)
+        with pytest.raises(SettingsError, match=re.escape(str(file))):
+            QdrantFinder("https://127.0.0.1:1", ca=file)
 
 
 @pytest.mark.parametrize("server", ["1.15.5", "1.19.0", "2.17.0", "0.9", "dev"])

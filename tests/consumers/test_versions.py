@@ -60,6 +60,26 @@ def test_a_damaged_version_says_so(tmp_path: Path) -> None:
         versions.open(1).load()
 
 
+def test_a_version_is_a_folder_here_and_no_link(tmp_path: Path) -> None:
+    versions, other = Versions(tmp_path / "models"), Versions(tmp_path / "other")
+    elsewhere = other.open(write(other, 1)).path
+    versions.root.mkdir()
+    (versions.root / "000001").symlink_to(elsewhere)
+    with pytest.raises(ModelError, match=r"000001.*symbolic link"):
+        versions.newest()
+    assert write(versions, 1) == 2
+    versions.prune(kept=1)
+    assert versions.numbers() == [2]
+    assert other.numbers() == [1], "what a link led to is not ours to remove"
+
+
+@pytest.mark.parametrize("name", ["1", "0000002", "..", "٣", "000002x", "2.0"])
+def test_other_names_are_no_versions(name: str, tmp_path: Path) -> None:
+    write(Versions(tmp_path), 1)
+    (tmp_path / name).mkdir(exist_ok=True)
+    assert Versions(tmp_path).numbers() == [1]
+
+
 def test_old_versions_are_pruned(tmp_path: Path) -> None:
     versions = Versions(tmp_path)
     for snapshot in range(4):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -136,6 +137,34 @@ def test_harm_that_still_reads_is_noticed(
     other = content.replace(was, now) if was else content[:-1] + bytes([content[-1] ^ 1])
     path.write_bytes(other)
     with pytest.raises(VersionCorrupt, match="checksum"):
+        load(tmp_path / "v")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "more.json"])
+def test_a_version_reads_its_own_files_and_no_others(
+    name: str, state: ModelState, tmp_path: Path
+) -> None:
+    save(state, tmp_path / "v", item_ids=IDS, meta={})
+    path = tmp_path / "v" / "version.json"
+    head = json.loads(path.read_bytes())
+    path.write_text(json.dumps(head | {"files": {**head["files"], name: "0" * 64}}))
+    with pytest.raises(VersionCorrupt, match="names other files"):
+        load(tmp_path / "v")
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "items.json", "version.json"])
+def test_links_and_pipes_in_a_version_are_not_read(
+    name: str, state: ModelState, tmp_path: Path
+) -> None:
+    save(state, tmp_path / "v", item_ids=IDS, meta={})
+    path = tmp_path / "v" / name
+    path.rename(tmp_path / name)
+    path.symlink_to(tmp_path / name)
+    with pytest.raises(VersionCorrupt, match="symbolic link"):
+        load(tmp_path / "v")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(VersionCorrupt, match="no regular file"):
         load(tmp_path / "v")
 
 

@@ -17,6 +17,9 @@ from stream.batch import Partition
 from stream.deadline import Deadline
 from stream.kafka_topics import KafkaCluster, ensure_topic
 from stream.sink import DeadLetter
+from tests.system.authority import Authority
+from tests.system.guarded_kafka import GuardedKafka, guarded_kafka
+from tests.system.guarded_qdrant import GuardedQdrant, guarded_qdrant
 
 names = map("system-{}-{}".format, itertools.repeat(os.getpid()), itertools.count())
 
@@ -66,6 +69,26 @@ def settings_of(
         "snapshot_every_s": 1,
         **more,
     }
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedKafka]:
+    """A broker that asks for passwords and certificates."""
+    with guarded_kafka(tmp_path_factory.mktemp("kafka")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedQdrant]:
+    """A Qdrant server that asks for a key, over TLS."""
+    with guarded_qdrant(tmp_path_factory.mktemp("qdrant")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority that no server of ours trusts."""
+    return Authority(tmp_path_factory.mktemp("stranger"))
 
 
 @pytest.fixture
