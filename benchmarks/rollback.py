@@ -5,13 +5,13 @@
 Two versions of a small catalogue are published to a real Qdrant by the publisher. Their vectors are
 made so that a score says which version's user met which version's items. While processes ask for
 candidates as ad systems do (user by id through `lookup_from`, both aliases), the publisher returns
-to the version before, again and again. ``direct`` counts the answers to those queries that mixed,
-``named`` the same for the query that `goat serve` sends (a vector, and a collection by its own
-name, both of one manifest line), which cannot mix and is the check that the counting works.
+to the version before, again and again. (`goat serve` names the collections of one manifest line,
+and cannot mix.)
 
-The last line is one JSON object: ``queries``, ``mixed``, ``mixed_named``, ``failed``,
-``rollbacks``, ``rollback_p50_ms``, ``rollback_p99_ms``, and the candidates of one user ``before``,
-``during`` (both versions seen) and ``after`` the last of them.
+The last line is one JSON object: ``queries``, ``mixed``, ``failed``, ``rollbacks``,
+``rollback_p50_ms``, ``rollback_p99_ms`` (two aliases flipped, read back, recorded and synced), the
+candidates of one user ``before``, ``between`` and ``after`` two of them, and ``seen``: answers by
+version of user and items.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,11 @@ def publish(publisher: Publisher, version: int) -> None:
     filling.commit()
 
 
+def top(publisher: Publisher) -> list[str]:
+    """Candidates of one user, by name."""
+    return sorted(one.id for one in publisher.candidates("u1", 3))
+
+
 def met(score: float) -> tuple[int, int]:
     """Which version's user met which version's items."""
     return min(
@@ -63,12 +69,22 @@ def met(score: float) -> tuple[int, int]:
     )
 
 
-def ask(address: QdrantAddress, seed: int, count: int, batch: int, stop: Event, out: Any) -> None:
+@dataclass(frozen=True)
+class Share:
+    """What one client asks: so many queries, so many in a request."""
+
+    seed: int
+    count: int
+    batch: int
+
+
+def ask(address: QdrantAddress, share: Share, stop: Event, out: Any) -> None:
     """Ask until told to stop, or for so many; puts counts of who met whom."""
     client = QdrantClient(address.url, grpc_port=address.grpc_port, prefer_grpc=True)
-    rng, seen, failed, asked = np.random.default_rng(seed), Counter[str](), 0, 0
+    rng, batch = np.random.default_rng(share.seed), share.batch
+    seen, failed, asked = Counter[str](), 0, 0
     lookup = models.LookupLocation(collection=NAMES.users, vector=VECTOR)
-    while asked < count and not stop.is_set():
+    while asked < share.count and not stop.is_set():
         requests = [
             models.QueryRequest(
                 query=point_id(Space.USERS, f"u{n}"), using=VECTOR, lookup_from=lookup, limit=K
@@ -100,11 +116,15 @@ def main() -> None:
         publisher = Publisher(index, Path(folder) / "manifest.jsonl", NAMES, SystemClock())
         publish(publisher, 1)
         publish(publisher, 2)
+        lists = [top(publisher)]
+        for _ in range(2):
+            publisher.rollback()
+            lists.append(top(publisher))
         context = multiprocessing.get_context("spawn")
         stop, out = context.Event(), context.Queue()
-        share = given.queries // given.clients
+        count = given.queries // given.clients
         clients = [
-            context.Process(target=ask, args=(address, n, share, given.batch, stop, out))
+            context.Process(target=ask, args=(address, Share(n, count, given.batch), stop, out))
             for n in range(given.clients)
         ]
         for client in clients:
@@ -133,6 +153,7 @@ def main() -> None:
                 "rollbacks": len(took),
                 "rollback_p50_ms": round(1e3 * float(np.percentile(took, 50)), 2),
                 "rollback_p99_ms": round(1e3 * float(np.percentile(took, 99)), 2),
+                **dict(zip(("before", "between", "after"), lists, strict=True)),
                 "seen": dict(seen),
             }
         )
