@@ -112,9 +112,10 @@ class Graph:
             attribution_us=self.config.attribution_us,
         )
         self.now_us = 0
-        # what a snapshot must take up: users counted, edges blanked, since the last one
+        # what a snapshot must take up: users counted, edges blanked, names erased, since the last
         self.touched: Growing[np.bool_] = Growing(np.bool_)
         self.erased: set[int] = set()
+        self.forgotten: set[str] = set()
 
     @property
     def horizon_us(self) -> int:
@@ -216,6 +217,7 @@ class Graph:
         if kind == Kind.ERASE_USER:
             name = batch.user[i]
             effects.erased.append(name)
+            self.forgotten.add(name)
             number = self.users.erase(name)
             if number >= 0:
                 self.joins.erased.add(number)
@@ -280,6 +282,7 @@ class Graph:
         self.ledger.mark_saved()
         self.joins.amended.clear()
         self.erased.clear()
+        self.forgotten.clear()
         self.touched.data[:] = False
 
     # -- histories out

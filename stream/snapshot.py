@@ -162,7 +162,8 @@ class SnapshotStore:
         StoreInUse
             If another process writes to this store.
         """
-        self._acquire()
+        self.acquire()
+        state.hide()
         self._step(Step.STOPPED)  # 1
         segments = Segments(self._segment_folder, lambda _: self._step(Step.SEGMENTS))
         manifest = self._write_segments(state, segments)  # 2
@@ -175,7 +176,7 @@ class SnapshotStore:
         manifest = replace(manifest, sha256=digest)
         self._last, state.saved_as = manifest, digest
         self._files[manifest.number] = manifest.files
-        state.graph.mark_saved()
+        state.mark_saved()
         self._step(Step.MANIFEST)
         info = _info(path, manifest, segments)
         announce(info)  # 4
@@ -230,7 +231,14 @@ class SnapshotStore:
             self._lock.close()
             self._lock = None
 
-    def _acquire(self) -> None:
+    def acquire(self) -> None:
+        """Be the one who writes, until `close`; idempotent.
+
+        Raises
+        ------
+        StoreInUse
+            If another process writes to this store.
+        """
         if self._lock is not None:
             return
         for folder in (self._folder, self._segment_folder):
