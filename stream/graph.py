@@ -18,6 +18,7 @@ from stream.catalog import Catalog
 from stream.chains import Chains
 from stream.degrees import Degrees
 from stream.edges import EdgeLog, EdgeRows, codes, live, positive
+from stream.edges_lost import EdgesLost
 from stream.events import Campaign, Item
 from stream.exposure import exposed
 from stream.growing import Growing
@@ -51,6 +52,8 @@ class Applied:
     announced_items, removed_items : int32[*]
         Items whose description is new, or that are removed now.
     erased_users : names that are known no more
+    lost : EdgesLost
+        What their edges said, which are blank now.
     campaigns : names of the campaigns whose state is new
     capped : int
         Events that were applied only as a count, by the degree cap.
@@ -67,6 +70,7 @@ class Applied:
     announced_items: NDArray[np.int32]
     removed_items: NDArray[np.int32]
     erased_users: tuple[str, ...]
+    lost: EdgesLost
     campaigns: tuple[str, ...]
     capped: int
 
@@ -83,6 +87,7 @@ class _Effects:
         self.changed: list[int] = []
         self.told: set[int] = set()
         self.erased: list[str] = []
+        self.lost = EdgesLost.none()
         self.campaigns: set[str] = set()
         self.capped = 0
 
@@ -141,7 +146,7 @@ class Graph:
         if len(keep):
             self.now_us = max(self.now_us, int(batch.time_us[keep].max()))
         self.ledger.settle(self.users)
-        self._scrub()
+        self._scrub(effects)
         applied = self._applied(first, effects)
         # What an event within the window may refer to must still be there, in every order.
         self.edges.drop_before(self.horizon_us - self.config.attribution_us)
@@ -236,7 +241,7 @@ class Graph:
             if changed:
                 effects.told.add(number)
 
-    def _scrub(self) -> None:
+    def _scrub(self, effects: _Effects) -> None:
         """Blank the edges of the users that this batch has erased."""
         erased = self.joins.erased
         if not erased:
@@ -244,6 +249,7 @@ class Graph:
         numbers = list(erased)
         flags = np.zeros(len(self.users), np.bool_)
         flags[numbers] = True
+        effects.lost = EdgesLost.of(self.edges, flags)
         self.erased.update(self.edges.erase(flags).tolist())
         self.chains.heads.reserve(len(self.users))[numbers] = -1
         erased.clear()
@@ -266,10 +272,11 @@ class Graph:
             time_us=_joined(effects.time_us, np.int64),
             kind=_joined(effects.kind, np.uint8),
             touched_users=touched,
-            touched_items=np.unique(np.append(item, self.edges.item(changed))),
+            touched_items=np.unique(np.r_[item, self.edges.item(changed), effects.lost.item]),
             announced_items=told[~removed],
             removed_items=told[removed],
             erased_users=tuple(dict.fromkeys(effects.erased)),
+            lost=effects.lost,
             campaigns=tuple(sorted(effects.campaigns)),
             capped=effects.capped,
         )
