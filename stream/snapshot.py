@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from stream.view import GraphConfig, GraphView
 from stream.vocabulary import Vocabulary
 
 T = TypeVar("T")
+KEEP: Final = 3
 
 
 class Step(IntEnum):
@@ -126,7 +127,7 @@ class SnapshotStore:
         root: Path,
         clock: Clock,
         *,
-        keep: int = 3,
+        keep: int = KEEP,
         step: Callable[[Step], None] = _nothing,
     ) -> None:
         if keep < 2:
