@@ -22,6 +22,7 @@ from consumers.errors import ErasureUnfinished, SettingsError
 from consumers.index import MAX_SEQUENCE, Space, point_id, to_rfc3339
 from consumers.lifecycle import Stop
 from consumers.logs import log
+from consumers.pipeline import Pipeline
 from consumers.receipt import Receipt
 from consumers.retraining import WANTED, Requests
 from consumers.scrubbing import scrub
@@ -193,6 +194,7 @@ class Erasure:
             stack.callback(pipeline.texts.close)
             stack.callback(pipeline.snapshots.close)
             pipeline.snapshots.acquire()
+            self._go_by_what_is_live(pipeline)
             pipeline.take(RecordBatch(HERE, np.zeros(1, np.int64), [self._event(time_us)], 1))
             del pipeline.state.positions[HERE]
             if publisher is not None:
@@ -203,6 +205,15 @@ class Erasure:
                 if publisher is not None:
                     publisher.flush()
                 pipeline.commit(extra, lambda _: None)
+
+    def _go_by_what_is_live(self, pipeline: Pipeline) -> None:
+        """Work under the version that readers see, where the snapshot is of another."""
+        versions = Versions(self.settings.models_dir)
+        live = 0 if pipeline.publisher is None else pipeline.publisher.live or 0
+        if live != pipeline.live.version and live in versions.numbers():
+            pipeline.live = pipeline.live.successor(versions.open(live))
+            pipeline.live.touch_all()
+            pipeline.evaluator.follow(pipeline.live)
 
     def _model(self) -> ModelConfig:
         """What the newest version was learned with; else what the settings say."""

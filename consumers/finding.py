@@ -55,6 +55,7 @@ _BY_FOLDER: Final = {
 _WINDOWS: Final = {"seen": SEEN, "pending": JOINS, "ahead": JOINS, "waiting": JOINS}
 _OF_ITEMS: Final = ("items", "catalog", "campaigns", "caps", "spend", "traffic")
 _ITEM_FILES: Final = ("items.json",)
+_WITHIN: Final = b"-_.:/@+"  # in the index ids stand alone: user-1-b is somebody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,7 @@ def _look(path: Path, state: Path, needle: Needle, logs: dict[str, str]) -> tupl
         return place, 0
     if path.suffix in (".json", ".jsonl"):
         return place, in_json(path, needle, letters=place == LETTERS)
-    return place, _in_binary(path, needle)
+    return place, _in_binary(path, needle, _WITHIN if place == INDEX else b"")
 
 
 def _in_arrow(path: Path, needle: Needle, log: str) -> int:
@@ -187,13 +188,13 @@ def _in_lines(content: bytes, needle: Needle) -> int:
     return rows
 
 
-def _in_binary(path: Path, needle: Needle) -> int:
+def _in_binary(path: Path, needle: Needle, within: bytes = b"") -> int:
     with path.open("rb") as file, closing(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)) as raw:
         if raw[:2] == b"\x1f\x8b":
             return needle.in_bytes(gzip.decompress(raw[:]))
         if raw[:16] == b"SQLite format 3\x00":
             return sum(needle.in_text(text) for text in _texts_of(path))
-        return needle.in_bytes(raw)
+        return needle.in_bytes(raw, within)
 
 
 def _texts_of(path: Path) -> Iterator[str]:

@@ -20,7 +20,6 @@ TELLING: Final = 6
 ERASED: Final = "(erased)"
 USER_FIELDS: Final = frozenset({"user", "user_id", "users", "name"})
 ID_FIELDS: Final = frozenset({"id", "event_id", "refers_to", "request_id"})
-_WITHIN: Final = b"-_.:/@+"
 
 
 class Needle:
@@ -119,33 +118,33 @@ class Needle:
                 return True
         return self.in_text(str(line.get("detail", "")))
 
-    def in_bytes(self, content: Any) -> int:
+    def in_bytes(self, content: Any, within: bytes = b"") -> int:
         """How often a binary file holds it, as UTF-8, UTF-16 or JSON; 0 for an id that is short.
 
         Parameters
         ----------
         content : bytes-like with `find`
+        within : bytes
+            Characters with which an id goes on, beside letters and digits.
         """
         if not self.telling:
             return 0
         raws = {one.encode() for one in self._spellings}
         raws |= {self.user.encode(code) for code in ("utf-16-le", "utf-16-be")}
-        return sum(self._occurrences(content, raw) for raw in raws)
+        return sum(_occurrences(content, raw, within) for raw in raws)
 
-    def _occurrences(self, content: Any, raw: bytes) -> int:
-        found, at = 0, content.find(raw)
-        while at >= 0:
-            before = content[at - 1 : at] if at else b""
-            after = content[at + len(raw) : at + len(raw) + 1]
-            found += _counted(before, len(raw)) or not (_goes_on(before) or _goes_on(after))
-            at = content.find(raw, at + 1)
-        return found
+
+def _occurrences(content: Any, raw: bytes, within: bytes) -> int:
+    found, at = 0, content.find(raw)
+    while at >= 0:
+        before = content[at - 1 : at] if at else b""
+        after = content[at + len(raw) : at + len(raw) + 1]
+        apart = not any(one.isalnum() or (one and one in within) for one in (before, after))
+        found += apart or _counted(before, len(raw))
+        at = content.find(raw, at + 1)
+    return found
 
 
 def _counted(before: bytes, length: int) -> bool:
     """Whether a byte is the length of what follows, as CBOR and MessagePack write it."""
     return bool(before) and before[0] in {0x60 + length, 0xA0 + length, length}
-
-
-def _goes_on(byte: bytes) -> bool:
-    return byte.isalnum() or (bool(byte) and byte in _WITHIN)
