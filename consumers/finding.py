@@ -155,12 +155,12 @@ def _in_arrow(path: Path, needle: Needle, log: str) -> int:
         table = pa.ipc.open_file(pa.py_buffer(path.read_bytes())).read_all()
     except pa.ArrowInvalid:
         return _in_binary(path, needle)
-    field_of = {"users": "user", **dict.fromkeys(_WINDOWS, "event_id")}
+    field_of = {"users": "user"} | dict.fromkeys(_WINDOWS, "event_id")
     rows = 0
     for name in table.column_names:
         values = table[name]
         if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-            known = field_of.get(log, name)
+            known = field_of.get(log, str(name))
             texts = (text for text in values.to_pylist() if text and needle.user in text)
             rows += sum(needle.in_field(known, text) for text in texts)
     return rows

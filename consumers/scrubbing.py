@@ -20,7 +20,7 @@ from stream.segments import replace_file, sync_folder
 KEPT: Final = ("topic", "partition", "offset", "reason", "bytes")
 """What stays of a dead letter."""
 NOTE: Final = {"erased": True}
-_BY_ITSELF: Final = ("graph", "index", "receipts")  # what other parts see to
+_BY_ITSELF: Final = ("graph", "index", "language", "receipts")  # what other parts see to
 
 
 def scrub(state: Path, user: str) -> list[str]:

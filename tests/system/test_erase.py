@@ -56,17 +56,20 @@ def users_of(state: Path) -> Sequence[str]:
     return opened.users.names
 
 
+@pytest.fixture
+def given(
+    kafka: str, qdrant: QdrantAddress, make_topic: Callable[..., str], tmp_path: Path
+) -> dict[str, object]:
+    """Settings of the programs."""
+    topic = make_topic(PARTITIONS)
+    return settings_of(kafka, qdrant, topic, tmp_path / "state", collection=COLLECTION)
+
+
 @pytest.mark.slow
 def test_a_user_with_history_in_every_store_is_erased_while_the_stream_goes_on(
-    kafka: str,
-    qdrant: QdrantAddress,
-    make_topic: Callable[..., str],
-    produce: Produce,
-    goat: Goat,
-    tmp_path: Path,
+    given: dict[str, object], produce: Produce, goat: Goat, tmp_path: Path
 ) -> None:
-    topic, state = make_topic(PARTITIONS), tmp_path / "state"
-    given = settings_of(kafka, qdrant, topic, state, collection=COLLECTION)
+    topic, state = str(given["topic"]), tmp_path / "state"
     settings = Settings.model_validate(given)
     messages = history([USER, OTHER])
     produce(topic, messages)
