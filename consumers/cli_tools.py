@@ -9,6 +9,7 @@ import typer
 
 from consumers import doctor, feed
 from consumers.flags import (
+    Collection,
     Columns,
     Format,
     GrpcPort,
@@ -16,6 +17,7 @@ from consumers.flags import (
     Kafka,
     Limit,
     Qdrant,
+    Quiet,
     Seed,
     State,
     Topic,
@@ -78,6 +80,42 @@ def schema() -> None:
     def program() -> int:
         _print(json_schema())
         return 0
+
+    end(guarded(program))
+
+
+@tools.command()
+def erase(
+    user: Annotated[str, typer.Argument(help="The user's id, as events have it.")],
+    state: State = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+    receipt: Annotated[Path | None, typer.Option(help="Write the receipt here.")] = None,
+    wait_s: Annotated[float, typer.Option(help="Wait so long for a running program.")] = 120.0,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Have all learned anew without the user.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Erase a user from every place of a state, and write a receipt; see docs/erasure.md.
+
+    Where a topic is given the event goes through it, so that no replay brings the user back. Exit
+    code 1 when the user is still found anywhere.
+    """
+
+    def program() -> int:
+        from consumers import erasing
+
+        settings = settings_of(
+            state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
+            qdrant_grpc_port=qdrant_grpc_port,
+        )  # fmt: skip
+        return erasing.erase(
+            settings, user, file=receipt, wait_s=wait_s, retrain=retrain, quiet=quiet
+        )
 
     end(guarded(program))
 

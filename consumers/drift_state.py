@@ -22,6 +22,7 @@ from consumers.rounds import Rounds
 from consumers.scene import Watch
 from consumers.series import Series
 from stream.segments import replace_file, sync_folder
+from stream.vocabulary import Vocabulary
 
 KEPT = 200
 """Alerts that are remembered once they have reached everybody."""
@@ -164,6 +165,13 @@ class DriftState:
         for old in self.root.glob("texts-*.safetensors"):
             if old != name:
                 old.unlink()
+
+    def forget(self, known: Vocabulary) -> None:
+        """Leave out of the alerts of users the names of those who are known no more."""
+        for one in self.posted:
+            if one.alert.get("watch") == Watch.USERS:
+                for mover in one.alert.get("movers", []):
+                    mover["name"] = mover["name"] if mover["name"] in known else ""
 
     def post(self, alerts: list[Alert], places: list[str], muted: set[str], now_us: int) -> None:
         """Remember alerts to be sent; one of a name that is known is the same alert."""

@@ -1,5 +1,6 @@
 """Conditions in the words of the embedded engine."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import qdrant_edge as qe
@@ -23,9 +24,13 @@ def of_campaign(campaign: str, sequence: int) -> qe.Filter:
     return qe.Filter(must=[qe.FieldCondition("campaign", match=match), _older(sequence)])
 
 
-def tombstones(before: int) -> qe.Filter:
-    """Tombstones of sequences below ``before``."""
-    return qe.Filter(must=[_older(before)], must_not=[_LIVING])
+def tombstones(before: int, points: Sequence[str] | None = None) -> qe.Filter:
+    """Tombstones of sequences below ``before``, of these points or of all."""
+    must: list[qe.ConditionType] = [_older(before)]
+    if points is not None:
+        some: set[qe.PointId] = set(points)
+        must.append(qe.HasIdCondition(some))
+    return qe.Filter(must=must, must_not=[_LIVING])
 
 
 def to_filter(conditions: Conditions) -> qe.Filter | None:

@@ -14,7 +14,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import RLock
 from types import MappingProxyType
@@ -25,14 +25,11 @@ import qdrant_edge as qe
 from numpy.typing import NDArray
 
 from consumers.edge_filter import LIVING, fence, of_campaign, to_filter, tombstones
+from consumers.edge_shard import DROPPED, NEW, make_shard, mend, records, rewrite_shard
 from consumers.errors import IndexLocked, PublishError, UnknownPoint
 from consumers.index import (
     ANY,
-    BUILD_WIDTH,
     CHUNK,
-    EXACT_BELOW_KB,
-    INDEXED,
-    LINKS,
     SEARCH_WIDTH,
     VECTOR,
     Candidate,
@@ -41,6 +38,7 @@ from consumers.index import (
     PointBatch,
     Space,
     Stored,
+    grave,
     point_id,
 )
 from consumers.index_rules import (
@@ -78,14 +76,12 @@ class EdgeIndex:
         self._shards: dict[str, qe.EdgeShard] = {}
         self._dims: dict[str, int] = {}
         self._aliases: Mapping[str, str] = {}
+        if links := sorted(p for p in root.iterdir() if p.is_symlink()):
+            self.close()
+            raise PublishError(f"{links[0]}: a symbolic link is no collection: remove it")
+        mend(root)
         for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-            if folder.is_symlink():
-                self.close()
-                raise PublishError(f"{folder}: a symbolic link is no collection: remove it")
-            if folder.name.startswith("."):
-                shutil.rmtree(folder)
-            else:
-                self._load(folder.name)
+            self._load(folder.name)
         try:
             self._aliases = _read_aliases(root / ALIASES, self._shards)
         except PublishError:
@@ -99,13 +95,8 @@ class EdgeIndex:
         with self._table:
             if collection in self._shards or collection in self._aliases:
                 raise PublishError(f"{where}: there is a collection or alias of that name already")
-            half = self._root / f".new-{collection}"
-            half.mkdir()
-            shard = qe.EdgeShard.create(str(half), _config(space, dim))
-            for field, kind in INDEXED[space].items():
-                schema = cast(qe.PayloadSchemaType, getattr(qe.PayloadSchemaType, kind.title()))
-                shard.update(qe.UpdateOperation.create_field_index(field, schema))
-            shard.close()
+            half = self._root / f"{NEW}{collection}"
+            make_shard(half, space, dim).close()
             half.rename(where)
             _sync(self._root)
             self._load(collection)
@@ -123,7 +114,7 @@ class EdgeIndex:
             if shard is None:
                 return
             del self._dims[collection]
-            doomed = self._root / f".dropped-{collection}"
+            doomed = self._root / f"{DROPPED}{collection}"
             (self._root / collection).rename(doomed)
             shard.close()
             shutil.rmtree(doomed)
@@ -149,7 +140,8 @@ class EdgeIndex:
         shard = self._shard(collection)
         check_ids(ids)
         own = {"epoch": epoch, "seq": sequence, "deleted": True}
-        _write(shard, (qe.Point(point_id(space, i), {}, {"id": i, **own}) for i in ids), sequence)
+        graves = (qe.Point(point_id(space, i), {}, {**grave(space, i), **own}) for i in ids)
+        _write(shard, graves, sequence)
 
     def set_payload(
         self, collection: str, campaigns: Mapping[str, Mapping[str, object]], *, sequence: int
@@ -163,9 +155,22 @@ class EdgeIndex:
             )
             shard.update(change)
 
-    def sweep(self, collection: str, before: int) -> None:
-        sweep = qe.UpdateOperation.delete_points_by_filter(tombstones(before))
+    def sweep(self, collection: str, before: int, points: Sequence[str] | None = None) -> None:
+        sweep = qe.UpdateOperation.delete_points_by_filter(tombstones(before, points))
         self._shard(collection).update(sweep)
+
+    def rewrite(self, collection: str, space: Space) -> None:
+        with self._table:
+            shard, dim = self._shard(collection), self._dims[collection]
+            del self._shards[collection]
+            rewrite_shard(shard, self._root, collection, space, dim)
+            _sync(self._root)
+            self._load(collection)
+
+    def ids(self, collection: str) -> Iterator[str]:
+        for record in records(self._shard(collection), vectors=False):
+            if name := (record.payload or {}).get("id"):
+                yield str(name)
 
     def count(self, collection: str) -> int:
         return self._shard(collection).count(qe.CountRequest(exact=True, filter=LIVING))
@@ -271,16 +276,6 @@ class EdgeIndex:
         if shard is None:
             raise PublishError(f"{self._root}: there is no collection {collection!r}")
         return shard
-
-
-def _config(space: Space, dim: int) -> qe.EdgeConfig:
-    if dim < 1:
-        raise PublishError(f"a collection of {dim} dimensions")
-    links = LINKS if space is Space.ITEMS else 0
-    vectors = {VECTOR: qe.EdgeVectorParams(size=dim, distance=qe.Distance.Dot)}
-    optimizers = qe.EdgeOptimizersConfig(indexing_threshold=EXACT_BELOW_KB)
-    graph = qe.HnswIndexConfig(links, BUILD_WIDTH, EXACT_BELOW_KB)
-    return qe.EdgeConfig(vectors=vectors, optimizers=optimizers, hnsw_config=graph)
 
 
 def _write(shard: qe.EdgeShard, points: Iterable[qe.Point], sequence: int) -> None:

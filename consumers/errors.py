@@ -10,6 +10,7 @@ ConsumerError
 ├── SettingsError      settings contradict each other or miss something
 ├── FineTuneFailed     a fine-tune that was waited for ended with an error
 ├── VersionMissing     a model version that was named is not there
+├── ErasureUnfinished  a user could not be erased in the time there was
 ├── ProfilesCorrupt    the file of profiles has been altered
 ├── DriftStateCorrupt  what the drift monitor remembers has been altered
 └── LanguageError      a language model did not give what it was asked for
@@ -56,6 +57,10 @@ class FineTuneFailed(ConsumerError):
 
 class VersionMissing(ConsumerError):
     """A model version that was named is not there."""
+
+
+class ErasureUnfinished(ConsumerError):
+    """A user could not be erased in the time there was."""
 
 
 class DriftStateCorrupt(ConsumerError):

@@ -10,7 +10,7 @@ deleting it at once would let a late write raise it from the dead.
 """
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -238,7 +238,10 @@ class VectorIndex(Protocol):
     def bury(
         self, collection: str, space: Space, ids: Sequence[str], *, epoch: int, sequence: int
     ) -> None:
-        """Replace points by tombstones, fenced like `upsert`; they need not exist."""
+        """Replace points by tombstones, fenced like `upsert`; they need not exist.
+
+        The tombstone of a user does not hold its id: see `grave`.
+        """
         ...
 
     def set_payload(
@@ -257,8 +260,25 @@ class VectorIndex(Protocol):
         """
         ...
 
-    def sweep(self, collection: str, before: int) -> None:
-        """Delete tombstones of sequences below ``before``: no write from then may still arrive."""
+    def sweep(self, collection: str, before: int, points: Sequence[str] | None = None) -> None:
+        """Delete tombstones of sequences below ``before``: no write from then may still arrive.
+
+        Parameters
+        ----------
+        points : ids of points (`point_id`), optional
+            Only these.
+        """
+        ...
+
+    def rewrite(self, collection: str, space: Space) -> None:
+        """Leave nothing on the disk of what was deleted or replaced, as far as it is ours.
+
+        A server does so by itself, in its own time.
+        """
+        ...
+
+    def ids(self, collection: str) -> Iterator[str]:
+        """All external ids that are stored, of points and of tombstones that hold one."""
         ...
 
     def count(self, collection: str) -> int:
@@ -327,6 +347,11 @@ def point_id(space: Space, external_id: str) -> str:
     RFC 9562, section 5.5.
     """
     return str(uuid.uuid5(NAMESPACE, f"{space}/{external_id}"))
+
+
+def grave(space: Space, external_id: str) -> dict[str, object]:
+    """What a tombstone says beside its own fields: of an item its id, of a user nothing."""
+    return {"id": external_id} if space is Space.ITEMS else {}
 
 
 def item_payload(

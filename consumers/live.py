@@ -116,6 +116,8 @@ class LiveModel:
         positive = applied.kind != Kind.IMPRESSION
         age = self.last.age
         self.last.update(applied.item[positive], len(self.graph.items))
+        if applied.erased_users:
+            self._forget(applied)
         if self.ready:
             self._place(applied.announced_items)
             self._users.update(applied.touched_users.tolist())
@@ -126,6 +128,14 @@ class LiveModel:
             self._gone_items.update(dict.fromkeys(names))
         if self.last.age < age:  # the landmark moved, and with it every item's score
             self._items.update(range(len(self.graph.items)))
+
+    def _forget(self, applied: Applied) -> None:
+        """Count what erased users did no more, and let nobody begin beside them."""
+        lost = applied.lost
+        self.last.take_back(lost.item[lost.counted], lost.age[lost.counted])
+        if self._alike is not None:
+            self._users.update(self._alike.profiled.user.tolist())
+            self._alike = self._look_around()
 
     def touch_all(self) -> None:
         """Whatever is published of this version is out of date."""

@@ -44,7 +44,7 @@ class Pipeline:
 
     def take(self, batch: RecordBatch) -> None:
         """Apply the messages of one partition: from bytes to what they touch."""
-        decoded = self.codec.decode(batch)
+        decoded = self.state.recognised(self.codec.decode(batch))
         admission = self.state.orderer.admit(decoded.events)
         self.dead_letters.put(letters(batch, decoded, admission.late))
         known = len(self.state.graph.items)

@@ -130,6 +130,11 @@ class Profiles:
         replace_file(self._path, "".join(kept).encode())
         return len(gone)
 
+    def forget(self, user: str) -> set[str]:
+        """Forget a user for good, on disk as well; all texts of the others."""
+        self.keep(self._by_user.keys() - {user})
+        return {p.text for some in self._by_user.values() for p in some}
+
     def _read(self) -> Iterable[Profile]:
         content = self._path.read_bytes() if self._path.exists() else b""
         whole, _, torn = content.rpartition(b"\n")

@@ -1,5 +1,7 @@
 """Conditions in the words of Qdrant's server."""
 
+from collections.abc import Sequence
+
 from qdrant_client import models as q
 
 from consumers.index import NOT_RUNNING, Conditions, Space, point_id, to_rfc3339
@@ -19,9 +21,12 @@ def of_campaign(campaign: str, sequence: int) -> q.Filter:
     return q.Filter(must=[q.FieldCondition(key="campaign", match=match), _older(sequence)])
 
 
-def tombstones(before: int) -> q.Filter:
-    """Tombstones of sequences below ``before``."""
-    return q.Filter(must=[_older(before)], must_not=[_LIVING])
+def tombstones(before: int, points: Sequence[str] | None = None) -> q.Filter:
+    """Tombstones of sequences below ``before``, of these points or of all."""
+    must: list[q.Condition] = [_older(before)]
+    if points is not None:
+        must.append(q.HasIdCondition(has_id=list(points)))
+    return q.Filter(must=must, must_not=[_LIVING])
 
 
 def to_filter(conditions: Conditions) -> q.Filter | None:

@@ -1,7 +1,7 @@
 """The vector index on a Qdrant server, over gRPC; many processes may use it at once."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import cast
@@ -26,6 +26,7 @@ from consumers.index import (
     PointBatch,
     Space,
     Stored,
+    grave,
     point_id,
 )
 from consumers.index_rules import (
@@ -155,7 +156,8 @@ class QdrantIndex:
         self._dim(collection)
         own = {"epoch": epoch, "seq": sequence, "deleted": True}
         points = (
-            q.PointStruct(id=point_id(space, i), vector={}, payload={"id": i, **own}) for i in ids
+            q.PointStruct(id=point_id(space, i), vector={}, payload={**grave(space, i), **own})
+            for i in ids
         )
         self._write(collection, points, sequence)
 
@@ -176,10 +178,27 @@ class QdrantIndex:
             with translated(self._where):
                 self._client.batch_update_points(collection, some, wait=True)
 
-    def sweep(self, collection: str, before: int) -> None:
+    def sweep(self, collection: str, before: int, points: Sequence[str] | None = None) -> None:
         with translated(self._where):
-            doomed = q.FilterSelector(filter=tombstones(before))
+            doomed = q.FilterSelector(filter=tombstones(before, points))
             self._client.delete(collection, points_selector=doomed)
+
+    def rewrite(self, collection: str, space: Space) -> None:
+        """Do nothing: the server's optimiser removes what was deleted."""
+
+    def ids(self, collection: str) -> Iterator[str]:
+        offset: q.ExtendedPointId | None = None
+        while True:
+            with translated(self._where):
+                found, after = self._client.scroll(
+                    collection, limit=CHUNK, offset=offset, with_payload=["id"], with_vectors=False
+                )
+            for record in found:
+                if name := (record.payload or {}).get("id"):
+                    yield str(name)
+            if after is None:
+                return
+            offset = cast(q.ExtendedPointId, after)
 
     def count(self, collection: str) -> int:
         with translated(self._where):

@@ -80,6 +80,7 @@ class Watcher:
         now = (self._snapshots.latest(), version.number)
         if now != self._looked:
             snapshot = finetuner.newest_graph(self.settings.graph_dir, self.settings.window_us)
+            self.state.forget(snapshot.users)
             alerts = self.monitor.look(Scene(snapshot, version))  # 1
             self.state.post(alerts, self._places(), self._muted(), self.clock.now_us())
             self.state.save(self.monitor)  # 2

@@ -80,6 +80,7 @@ def opened(settings: Settings, inputs: Inputs, *, publish: bool) -> Generator[Pa
             stack.callback(publisher.close)
         pipeline = open_pipeline(settings, model, publisher, dead_letters, clock, live=live)
         stack.callback(pipeline.snapshots.close)
+        pipeline.snapshots.acquire()
         stack.callback(pipeline.texts.close)
         same_embedder(pipeline)
         source = open_source(settings, inputs, pipeline.state.positions, clock)

@@ -96,12 +96,13 @@ class World:
 
     def take(self, batch: RecordBatch) -> Applied:
         """Apply messages as the ingestor does, without scoring or publishing anything."""
-        decoded = self._codec.decode(batch)
+        decoded = self.state.recognised(self._codec.decode(batch))
         admission = self.state.orderer.admit(decoded.events)
         applied = self.graph.apply(decoded.events, admission.keep, admission.now_us)
         self._texts.embed(applied.announced_items)
         self.live.learn(applied)
-        self.live.take_touched()  # nobody here publishes them
+        self.live.take_touched()  # nobody here publishes them,
+        self.graph.forgotten.clear()  # nor saves
         self.state.positions[batch.partition] = batch.next_offset
         self._forget(applied)
         return applied

@@ -48,6 +48,11 @@ class Coordinate:
         for counts in self._counts.values():
             counts.update(items, size)
 
+    def take_back(self, items: NDArray[Any], ages: NDArray[np.int64]) -> None:
+        """Count events no more, as of now: see `Popularity.take_back`."""
+        for counts in self._counts.values():
+            counts.take_back(items, ages)
+
     def counts(self) -> NDArray[np.float64]:
         """Decayed counts as of now under the half-life that is served, float64[I]."""
         return self._served.counts()

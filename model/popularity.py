@@ -62,6 +62,20 @@ class Popularity:
             np.add.at(self._mass, part, np.exp2(clock / self.half_life))
             self.age += len(part)
 
+    def take_back(self, items: NDArray[Any], ages: NDArray[np.int64]) -> None:
+        """Count some events no more: mass -= 2^((age - a)/h), never below 0.
+
+        Parameters
+        ----------
+        items : int[n]
+        ages : int64[n]
+            a, events counted since each of them.
+        """
+        self._grow(int(items.max()) + 1 if len(items) else 0)
+        share = np.exp2(np.maximum((self.age - ages) / self.half_life, -1100.0))
+        np.subtract.at(self._mass, items, share)
+        np.maximum(self._mass, 0.0, out=self._mass)
+
     def expect(self, items: NDArray[Any], counts: NDArray[np.float64]) -> None:
         """Let items be scored as if they had a count that stands for no event and decays like one.
 

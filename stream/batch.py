@@ -154,3 +154,11 @@ class Decoded:
 
     events: EventBatch
     rejects: tuple[Reject, ...]
+
+
+def pick(values: Sequence[str], at: NDArray[np.int64]) -> Sequence[str]:
+    """The values at these ascending, distinct places."""
+    if len(at) == len(values):
+        return values
+    places: list[int] = at.tolist()
+    return [values[i] for i in places]

@@ -10,7 +10,7 @@ of the same key replaces it.
 import fcntl
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -235,6 +235,35 @@ def read(folder: Path, keys: Sequence[bytes]) -> tuple[NDArray[np.float32], NDAr
         if crc32(vector.tobytes()) != records["crc"][number]:
             raise FeaturesCorrupt(f"{folder}: row {number} fails its checksum; remove the folder")
     return vectors, present
+
+
+def keep_only(folder: Path, keys: Collection[bytes]) -> int:
+    """Blank the rows of all other keys, in place and on the disk; how many there were.
+
+    Raises
+    ------
+    StoreInUse
+        Another process has the store open.
+    """
+    dim = int(json.loads((folder / "features.json").read_bytes())["dim"])
+    with (folder / "keys.bin").open("r+b") as file, (folder / "vectors.f32").open("r+b") as rows:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreInUse(f"{folder}: another process has these vectors open") from error
+        content = file.read()
+        records = np.frombuffer(content, _RECORD, len(content) // _RECORD.itemsize)
+        kept = {*keys, bytes(_RECORD["key"].itemsize)}
+        doomed = [at for at, key in enumerate(records["key"]) if key.tobytes() not in kept]
+        for at in doomed:
+            file.seek(at * _RECORD.itemsize)
+            file.write(bytes(_RECORD.itemsize))  # first: a record without its vector is corruption
+        _force(file)
+        for at in doomed:
+            rows.seek(at * dim * 4)
+            rows.write(bytes(dim * 4))
+        _force(rows)
+    return len(doomed)
 
 
 def _force(file: BinaryIO) -> None:

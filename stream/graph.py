@@ -13,16 +13,17 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.batch import EventBatch, Kind
+from stream.batch import EventBatch, Kind, pick
 from stream.catalog import Catalog
 from stream.chains import Chains
 from stream.degrees import Degrees
 from stream.edges import EdgeLog, EdgeRows, codes, live, positive
+from stream.edges_lost import EdgesLost
 from stream.events import Campaign, Item
 from stream.exposure import exposed
 from stream.growing import Growing
 from stream.histories import Histories, Recent
-from stream.joins import Joins
+from stream.joins import Joins, referred
 from stream.ledger import Ledger
 from stream.view import GraphConfig, GraphView, horizon
 from stream.vocabulary import Vocabulary
@@ -51,6 +52,8 @@ class Applied:
     announced_items, removed_items : int32[*]
         Items whose description is new, or that are removed now.
     erased_users : names that are known no more
+    lost : EdgesLost
+        What their edges said, which are blank now.
     campaigns : names of the campaigns whose state is new
     capped : int
         Events that were applied only as a count, by the degree cap.
@@ -67,6 +70,7 @@ class Applied:
     announced_items: NDArray[np.int32]
     removed_items: NDArray[np.int32]
     erased_users: tuple[str, ...]
+    lost: EdgesLost
     campaigns: tuple[str, ...]
     capped: int
 
@@ -83,6 +87,7 @@ class _Effects:
         self.changed: list[int] = []
         self.told: set[int] = set()
         self.erased: list[str] = []
+        self.lost = EdgesLost.none()
         self.campaigns: set[str] = set()
         self.capped = 0
 
@@ -112,9 +117,10 @@ class Graph:
             attribution_us=self.config.attribution_us,
         )
         self.now_us = 0
-        # what a snapshot must take up: users counted, edges blanked, since the last one
+        # what a snapshot must take up: users counted, edges blanked, names erased, since the last
         self.touched: Growing[np.bool_] = Growing(np.bool_)
         self.erased: set[int] = set()
+        self.forgotten: set[str] = set()
 
     @property
     def horizon_us(self) -> int:
@@ -145,7 +151,7 @@ class Graph:
             latest_us = int(batch.time_us[keep].max()) if now_us is None else now_us
             self.now_us = max(self.now_us, latest_us)
         self.ledger.settle(self.users)
-        self._scrub()
+        self._scrub(effects)
         applied = self._applied(first, effects)
         # What an event within the window may refer to must still be there, in every order.
         self.edges.drop_before(self.horizon_us - self.config.attribution_us)
@@ -157,7 +163,7 @@ class Graph:
         That is where a block of remembered ids ends, after an erasure, and before an event that
         another further up refers to, or shares its cause with if that is a conversion.
         """
-        cuts = np.append(self._erasures(batch, keep), _referred(batch, keep))
+        cuts = np.append(self._erasures(batch, keep), referred(batch, keep))
         for start, stop in self.joins.pending.lanes.spans(batch.partition, len(keep)):
             inside = np.unique(cuts[(cuts > start) & (cuts < stop)]) if len(cuts) else cuts
             for a, b in pairwise([start, *inside.tolist(), stop]):
@@ -167,8 +173,8 @@ class Graph:
         """Ends of the pieces after which a user that has edges is to be forgotten."""
         at = np.flatnonzero(batch.kind[keep] == Kind.ERASE_USER)
         if len(at):
-            here = set(_pick(batch.user, keep[batch.kind[keep] < Kind.ITEM]))
-            names = _pick(batch.user, keep[at])
+            here = set(pick(batch.user, keep[batch.kind[keep] < Kind.ITEM]))
+            names = pick(batch.user, keep[at])
             at = at[[name in here or name in self.users for name in names]]
         return at + 1
 
@@ -189,8 +195,8 @@ class Graph:
         kind: NDArray[np.uint8],
         effects: _Effects,
     ) -> None:
-        user = self.users.intern(_pick(batch.user, rows))
-        item = self.items.intern(_pick(batch.item, rows))
+        user = self.users.intern(pick(batch.user, rows))
+        item = self.items.intern(pick(batch.item, rows))
         time_us = batch.time_us[rows]
         self.touched.reserve(len(self.users))[user] = True
         admitted = self.degrees.admit(user, time_us)
@@ -198,7 +204,7 @@ class Graph:
             effects.capped += int((~admitted).sum())
             rows, kind, time_us = rows[admitted], kind[admitted], time_us[admitted]
             user, item = user[admitted], item[admitted]
-        ids, refers = _pick(batch.event_id, rows), _pick(batch.refers_to, rows)
+        ids, refers = pick(batch.event_id, rows), pick(batch.refers_to, rows)
         plan = self.joins.plan(kind, time_us, ids, refers)
         at = plan.appended
         if len(at) < len(rows):
@@ -221,6 +227,7 @@ class Graph:
         if kind == Kind.ERASE_USER:
             name = batch.user[i]
             effects.erased.append(name)
+            self.forgotten.add(name)
             number = self.users.erase(name)
             if number >= 0:
                 self.joins.erased.add(number)
@@ -239,7 +246,7 @@ class Graph:
             if changed:
                 effects.told.add(number)
 
-    def _scrub(self) -> None:
+    def _scrub(self, effects: _Effects) -> None:
         """Blank the edges of the users that this batch has erased."""
         erased = self.joins.erased
         if not erased:
@@ -247,6 +254,7 @@ class Graph:
         numbers = list(erased)
         flags = np.zeros(len(self.users), np.bool_)
         flags[numbers] = True
+        effects.lost = EdgesLost.of(self.edges, flags)
         self.erased.update(self.edges.erase(flags).tolist())
         self.chains.heads.reserve(len(self.users))[numbers] = -1
         erased.clear()
@@ -269,10 +277,11 @@ class Graph:
             time_us=_joined(effects.time_us, np.int64),
             kind=_joined(effects.kind, np.uint8),
             touched_users=touched,
-            touched_items=np.unique(np.append(item, self.edges.item(changed))),
+            touched_items=np.unique(np.r_[item, self.edges.item(changed), effects.lost.item]),
             announced_items=told[~removed],
             removed_items=told[removed],
             erased_users=tuple(dict.fromkeys(effects.erased)),
+            lost=effects.lost,
             campaigns=tuple(sorted(effects.campaigns)),
             capped=effects.capped,
         )
@@ -285,6 +294,7 @@ class Graph:
         self.ledger.mark_saved()
         self.joins.amended.clear()
         self.erased.clear()
+        self.forgotten.clear()
         self.touched.data[:] = False
 
     # -- histories out
@@ -362,33 +372,6 @@ class Graph:
         for edge in self.edges_by_name():
             digest.update(repr(edge).encode())
         return digest.hexdigest()
-
-
-def _referred(batch: EventBatch, keep: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places of the events that an earlier one refers to, or that name a conversion's cause."""
-    refers = _pick(batch.refers_to, keep)
-    if not any(refers):
-        return np.empty(0, np.int64)
-    named: set[str] = set()
-    caused: set[str] = set()
-    late: list[int] = []
-    ids, kinds = _pick(batch.event_id, keep), batch.kind[keep].tolist()
-    for i, (name, cause, kind) in enumerate(zip(ids, refers, kinds, strict=True)):
-        if name in named or cause in caused:
-            late.append(i)
-        if cause:
-            named.add(cause)
-            if kind == Kind.CONVERSION:
-                caused.add(cause)
-    return np.array(late, np.int64)
-
-
-def _pick(values: Sequence[str], at: NDArray[np.int64]) -> Sequence[str]:
-    """The values at these ascending, distinct places."""
-    if len(at) == len(values):
-        return values
-    places: list[int] = at.tolist()
-    return [values[i] for i in places]
 
 
 def _joined(parts: Sequence[NDArray[T]], dtype: type[T]) -> NDArray[T]:

@@ -22,7 +22,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.batch import Kind, Partition
+from stream.batch import EventBatch, Kind, Partition, pick
 from stream.chains import Chains
 from stream.edges import CLICKED, EXPOSURE, GONE, SHOWN, EdgeLog
 from stream.window import IdTable, IdWindow
@@ -255,3 +255,22 @@ def _apart(known: Mapping[str, int], ids: Sequence[str]) -> bool:
 def _is_caused(kind: np.uint8, refers: str) -> bool:
     """Whether an event is a conversion that names its cause."""
     return bool(refers) and kind == Kind.CONVERSION
+
+
+def referred(batch: EventBatch, keep: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places of the events that an earlier one refers to, or that name a conversion's cause."""
+    refers = pick(batch.refers_to, keep)
+    if not any(refers):
+        return np.empty(0, np.int64)
+    named: set[str] = set()
+    caused: set[str] = set()
+    late: list[int] = []
+    ids, kinds = pick(batch.event_id, keep), batch.kind[keep].tolist()
+    for i, (name, cause, kind) in enumerate(zip(ids, refers, kinds, strict=True)):
+        if name in named or cause in caused:
+            late.append(i)
+        if cause:
+            named.add(cause)
+            if kind == Kind.CONVERSION:
+                caused.add(cause)
+    return np.array(late, np.int64)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from kafka.errors import KafkaError
@@ -55,6 +55,19 @@ class KafkaSink:
         """Send messages; those without a key spread over the partitions."""
         for value, key in zip(values, keys or [None] * len(values), strict=True):
             self._sender.send(value, key)
+
+    def send_to_all(self, make: Callable[[int], bytes], key: bytes | None = None) -> int:
+        """Send a message to each partition; how many those are.
+
+        Parameters
+        ----------
+        make : callable
+            Gives the message for the partition of this number.
+        """
+        numbers = self._sender.partitions()
+        for number in sorted(numbers):
+            self._sender.send(make(number), key, partition=number)
+        return len(numbers)
 
     def flush(self) -> None:
         self._sender.flush()
@@ -128,11 +141,22 @@ class _Sender:
         self._closed = False
         self._producer = _connect(cluster, topic, message_bytes, patience_s)
 
+    def partitions(self) -> set[int]:
+        try:
+            return self._producer.partitions_for(self._topic)
+        except KafkaError as failed:
+            raise SinkError(f"{self._where}: its partitions are not known: {failed!r}") from failed
+
     def send(
-        self, value: bytes, key: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+        self,
+        value: bytes,
+        key: bytes | None,
+        headers: Sequence[tuple[str, bytes]] = (),
+        partition: int | None = None,
     ) -> None:
         try:
-            self._pending.append(self._producer.send(self._topic, value, key, list(headers)))
+            sent = self._producer.send(self._topic, value, key, list(headers), partition)
+            self._pending.append(sent)
         except KafkaError as failed:
             raise SinkError(
                 f"{self._where}: a message of {len(value)} bytes cannot be sent: {failed!r}"

@@ -86,6 +86,7 @@ class Restorer:
         )
         for name, window in windows(state).items():
             self._window(name, window)
+        state.restored()
         return state
 
     def graph(self, config: GraphConfig) -> Graph:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from stream.view import GraphConfig, GraphView
 from stream.vocabulary import Vocabulary
 
 T = TypeVar("T")
+KEEP: Final = 3
 
 
 class Step(IntEnum):
@@ -126,7 +127,7 @@ class SnapshotStore:
         root: Path,
         clock: Clock,
         *,
-        keep: int = 3,
+        keep: int = KEEP,
         step: Callable[[Step], None] = _nothing,
     ) -> None:
         if keep < 2:
@@ -178,7 +179,8 @@ class SnapshotStore:
         announce: Callable[[SnapshotInfo], None],
         advise: Callable[[Mapping[Partition, int]], None],
     ) -> SnapshotInfo:
-        self._acquire()
+        self.acquire()
+        state.hide()
         self.step(Step.STOPPED)  # 1
         segments = Segments(self._segment_folder, lambda _: self.step(Step.SEGMENTS))
         manifest = self._write_segments(state, segments)  # 2
@@ -191,7 +193,7 @@ class SnapshotStore:
         manifest = replace(manifest, sha256=digest)
         self._last, state.saved_as = manifest, digest
         self._files[manifest.number] = manifest.files
-        state.graph.mark_saved()
+        state.mark_saved()
         self.step(Step.MANIFEST)
         info = _info(path, manifest, segments)
         announce(info)  # 4
@@ -246,7 +248,14 @@ class SnapshotStore:
             self._lock.close()
             self._lock = None
 
-    def _acquire(self) -> None:
+    def acquire(self) -> None:
+        """Be the one who writes, until `close`; idempotent.
+
+        Raises
+        ------
+        StoreInUse
+            If another process writes to this store.
+        """
         if self._lock is not None:
             return
         for folder in (self._folder, self._segment_folder):

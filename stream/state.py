@@ -1,14 +1,14 @@
 """All that a run of the stream must not forget, and what of it is new since it was saved."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from stream import ledger_table
-from stream.batch import Partition
+from stream.batch import Decoded, Partition
 from stream.catalog import Catalog
 from stream.catalog_table import campaign_table, item_table
 from stream.edges import EdgeRows
@@ -16,6 +16,7 @@ from stream.graph import Graph
 from stream.ledger_table import ledger_changes
 from stream.ordering import Orderer
 from stream.segments import Change, Logs, Table
+from stream.veil import Veil
 from stream.vocabulary import Vocabulary
 from stream.window import IdTable, IdWindow
 
@@ -36,6 +37,8 @@ class State:
     arrays : small arrays by name, written whole whenever they have changed
     saved_as : str
         Checksum of the snapshot that this state was last saved to or loaded from.
+    veil : Veil
+        Remembered ids that held the name of an erased user.
     """
 
     graph: Graph
@@ -46,6 +49,31 @@ class State:
         default_factory=dict[str, NDArray[np.generic]]
     )
     saved_as: str = ""
+    veil: Veil = field(default_factory=Veil)
+
+    def recognised(self, decoded: Decoded) -> Decoded:
+        """The same events, with the ids that are hidden under the names they are known by."""
+        events = self.veil.over(decoded.events)
+        return decoded if events is decoded.events else replace(decoded, events=events)
+
+    def hide(self) -> None:
+        """Hide what names a user that was erased since `mark_saved` in the ids remembered."""
+        names = sorted(self.graph.forgotten)
+        if names:
+            for window in windows(self).values():
+                window.hide(lambda ids: self.veil.hidden(ids, names))
+
+    def restored(self) -> None:
+        """The windows are as they were saved: know what is hidden in them."""
+        for window in windows(self).values():
+            for ids in window.ids():
+                self.veil.know(ids)
+
+    def mark_saved(self) -> None:
+        """All changes so far are on disk."""
+        self.graph.mark_saved()
+        for window in windows(self).values():
+            window.renamed.clear()
 
 
 def lane_log(window: str, partition: Partition) -> str:
@@ -184,13 +212,15 @@ def _window_changes(name: str, window: IdWindow | IdTable, logs: Logs) -> Iterat
         log = lane_log(name, partition)
         for number, size in window.sizes(partition).items():
             written = rows_in(logs, log, number)
+            if whole := (partition, number) in window.renamed:
+                written = 0
             if size > written:
                 ids, numbers = window.since(partition, number, written)
                 columns = {"id": pa.array(ids, pa.large_string())}
                 if numbers:
                     columns["number"] = pa.array(numbers, pa.int64())
                 seal = number < rows // window.lanes.block
-                yield Change(log, number, written, pa.table(columns), seal=seal)
+                yield Change(log, number, written, pa.table(columns), whole=whole, seal=seal)
 
 
 def _array_table(array: NDArray[np.generic]) -> Table:

@@ -6,7 +6,7 @@ counts: `Lanes.spans` cuts a batch there, and within a span nothing is forgotten
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Generic, TypeVar
@@ -14,6 +14,8 @@ from typing import Generic, TypeVar
 from stream.batch import Partition
 
 B = TypeVar("B")
+Rename = Callable[[Sequence[str]], Mapping[str, str]]
+"""Of some ids: those that get another name, and which."""
 
 
 @dataclass(slots=True)
@@ -119,6 +121,7 @@ class IdWindow:
         self._numbered = numbered
         self.lanes: Lanes[_Block] = Lanes(size, block, _Block)
         self.values: dict[str, int] = {}
+        self.renamed: set[tuple[Partition, int]] = set()  # blocks changed since the last snapshot
 
     def add(self, partition: Partition, ids: Sequence[str], numbers: Sequence[int] = ()) -> None:
         """Remember new ids in the partition's open block; none of them may be known."""
@@ -129,6 +132,20 @@ class IdWindow:
         for block in self.lanes.passed(partition, n):
             for name in block.ids:
                 self.values.pop(name, None)
+
+    def hide(self, rename: Rename) -> None:
+        """Know some ids by other names from here on, each in its place."""
+        for partition in self.lanes.rows():
+            for number, block in self.lanes.blocks(partition).items():
+                if names := rename(block.ids):
+                    self.renamed.add((partition, number))
+                    block.ids[:] = [names.get(name, name) for name in block.ids]
+                    for name in names.keys() & self.values.keys():
+                        self.values[names[name]] = self.values.pop(name)
+
+    def ids(self) -> Iterator[Sequence[str]]:
+        """All ids, a block at a time."""
+        return (block.ids for block in self.lanes.newest_first())
 
     def sizes(self, partition: Partition) -> dict[int, int]:
         """Ids of each block; none is ever taken from one."""
@@ -165,6 +182,7 @@ class IdTable:
 
     def __init__(self, size: int, block: int) -> None:
         self.lanes: Lanes[dict[str, int]] = Lanes(size, block, dict[str, int])
+        self.renamed: set[tuple[Partition, int]] = set()
 
     def get(self, name: str) -> int | None:
         """The number of an id, None if it is not known; the newest of several."""
@@ -180,6 +198,20 @@ class IdTable:
     def passed(self, partition: Partition, n: int) -> None:
         """Count ``n`` rows of a span, and forget what has become too old by them."""
         self.lanes.passed(partition, n)
+
+    def hide(self, rename: Rename) -> None:
+        """As `IdWindow.hide`."""
+        for partition in self.lanes.rows():
+            for number, block in self.lanes.blocks(partition).items():
+                if names := rename(list(block)):
+                    self.renamed.add((partition, number))
+                    held = {names.get(name, name): at for name, at in block.items()}
+                    block.clear()
+                    block.update(held)
+
+    def ids(self) -> Iterator[Sequence[str]]:
+        """As `IdWindow.ids`."""
+        return (list(block) for block in self.lanes.newest_first())
 
     def sizes(self, partition: Partition) -> dict[int, int]:
         """As `IdWindow.sizes`."""

@@ -248,6 +248,31 @@ class IndexContract:
         assert b is not None and b.deleted
         assert c is not None and not c.deleted
 
+    def test_the_tombstone_of_a_user_does_not_name_it(self, index: VectorIndex, users: str) -> None:
+        index.upsert(users, Space.USERS, batch(["ann", "bob"]), epoch=1, sequence=1)
+        assert sorted(index.ids(users)) == ["ann", "bob"]
+        index.bury(users, Space.USERS, ["ann"], epoch=1, sequence=2)
+        [stored] = index.fetch(users, Space.USERS, ["ann"])
+        assert stored is not None and stored.deleted
+        assert set(stored.payload) == {"epoch", "seq", "deleted"}
+        assert list(index.ids(users)) == ["bob"]
+
+    def test_one_tombstone_can_be_swept(self, index: VectorIndex, users: str) -> None:
+        index.bury(users, Space.USERS, ["ann", "bob"], epoch=1, sequence=2)
+        index.sweep(users, 3, [point_id(Space.USERS, "ann")])
+        ann, bob = index.fetch(users, Space.USERS, ["ann", "bob"])
+        assert ann is None and bob is not None
+
+    def test_what_is_written_anew_is_the_same(self, index: VectorIndex, items: str) -> None:
+        index.upsert(items, Space.ITEMS, batch(["x", "yy", "z"]), epoch=1, sequence=1)
+        index.bury(items, Space.ITEMS, ["x"], epoch=1, sequence=3)
+        before = index.search(items, np.ones(DIM, np.float32), 10)
+        index.rewrite(items, Space.ITEMS)
+        assert index.search(items, np.ones(DIM, np.float32), 10) == before
+        assert (index.count(items), index.last_sequence(items)) == (2, 3)
+        index.upsert(items, Space.ITEMS, batch(["x"]), epoch=1, sequence=2)
+        assert index.count(items) == 2
+
     # -- aliases
 
     def test_aliases_flip_together_and_are_read_back(

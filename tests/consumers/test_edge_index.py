@@ -66,6 +66,34 @@ def test_a_collection_that_is_a_link_is_refused(root: Path, tmp_path: Path) -> N
     assert (tmp_path / "elsewhere").is_dir()
 
 
+def test_what_was_replaced_is_in_no_file_of_a_collection_written_anew(root: Path) -> None:
+    index = EdgeIndex(root)
+    ids = [f"user-{i}" for i in range(1_100)]  # more than are read at a time
+    index.create("u", Space.USERS, 4)
+    some = PointBatch(ids, np.ones((len(ids), 4), np.float32), [{}] * len(ids))
+    index.upsert("u", Space.USERS, some, epoch=1, sequence=1)
+    index.bury("u", Space.USERS, ["user-1099"], epoch=1, sequence=2)
+    index.flush()
+    assert files_with(root, b"user-1099"), "the engine keeps what it has replaced"
+    index.rewrite("u", Space.USERS)
+    assert not files_with(root, b"user-1099")
+    assert sorted(index.ids("u")) == sorted(ids[:-1])
+    index.close()
+
+
+def files_with(root: Path, text: bytes) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file() and text in path.read_bytes()]
+
+
+def test_writing_anew_that_was_killed_between_two_renames_is_finished(root: Path) -> None:
+    (root / "c").rename(root / ".new-c")
+    (root / ".dropped-c").mkdir()
+    index = EdgeIndex(root)
+    assert index.collections() == ("c",)
+    assert [c.id for c in index.search("alias", np.ones(4, np.float32), 5)] == ["x"]
+    index.close()
+
+
 def test_an_alias_to_nothing_is_found_at_once(root: Path, tmp_path: Path) -> None:
     (root / "c").rename(tmp_path / "gone")
     for _ in range(2):  # and the lock is given back

@@ -246,3 +246,22 @@ def test_who_was_erased_and_came_back_is_written_after_the_tombstone(stream: Str
     assert next(list(points.ids) for _, points in all_points(live)) == ["u", "v"]
     users, _, gone = changes(live)
     assert (list(users.ids), gone.users) == (["u"], ("u",))
+
+
+def test_what_an_erased_user_did_counts_no_more(stream: Stream) -> None:
+    live = live_on(stream)
+    for name in ("ann", "bob", "ann"):
+        live.learn(stream.click(name, "north"))
+    live.learn(stream.click("bob", "east"))
+    live.take_touched()
+    alone = live.last.counts().copy()
+    live.learn(stream.erase("ann"))
+    touched, gone = live.take_touched()
+    assert gone.users == ("ann",)
+    assert [stream.graph.items.name(n) for n in touched.items.tolist()] == ["north"]
+    north, east = live.last.counts().tolist()
+    decay = 0.5 ** (1 / live.last.terms.half_life)
+    assert east == pytest.approx(alone[1])
+    assert north == pytest.approx(decay**2)
+    live.learn(stream.erase("ann"))
+    assert not len(live.take_touched()[0].items)

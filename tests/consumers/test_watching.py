@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from consumers import retraining
 from consumers.cli import app
+from consumers.drift_state import Posted
 from consumers.finetuner import REQUESTS
 from consumers.ingestor import Ingestor
 from consumers.lifecycle import Stop
@@ -243,3 +244,23 @@ def test_alerts_reach_their_topic(world: World, kafka: str) -> None:
     got = [json.loads(next(consumer).value)["name"] for _ in names]
     consumer.close()
     assert sorted(got) == sorted(names)
+
+
+def test_an_erased_user_is_named_by_no_alert_that_is_remembered(world: World) -> None:
+    one = watcher(world.root)
+    one.look()
+    known = one.monitor.version
+    one.state.posted = [
+        Posted(
+            alert={"name": watch, "watch": watch, "movers": [{"name": "gone"}]},
+            waiting=[],
+            posted_us=NOW,
+        )
+        for watch in ("users active", CLICKED)
+    ]
+    world.events(200)
+    world.commit()
+    one.look()
+    assert one.monitor.version == known
+    names = [posted.alert["movers"][0]["name"] for posted in one.state.posted[:2]]
+    assert names == ["", "gone"]

@@ -97,3 +97,27 @@ def test_an_item_without_events_has_the_score_of_the_floor(floor: float) -> None
     popularity.rebase()
     expected = np.log([floor, floor + 1.0, floor])
     np.testing.assert_allclose(popularity.scores(), expected, rtol=1e-6)
+
+
+@given(
+    items=st.lists(st.integers(0, 3), min_size=1, max_size=40),
+    gone=st.sets(st.integers(0, 39)),
+    half_life=st.floats(0.5, 50),
+)
+def test_events_that_are_taken_back_were_never_counted(
+    items: list[int], gone: set[int], half_life: float
+) -> None:
+    array, popularity = np.array(items, np.int64), Popularity(half_life, 0.5)
+    popularity.update(array, 4)
+    ages = len(array) - 1 - np.arange(len(array))
+    taken = np.isin(np.arange(len(array)), list(gone))
+    popularity.take_back(array[taken], ages[taken])
+    expected = np.bincount(array[~taken], 0.5 ** (ages[~taken] / half_life), 4)
+    np.testing.assert_allclose(popularity.counts(), expected, rtol=1e-6, atol=1e-9)
+
+
+def test_nothing_is_counted_below_zero() -> None:
+    popularity = Popularity(10, 0.5)
+    popularity.update(np.array([0]), 2)
+    popularity.take_back(np.array([0, 1, 1]), np.array([0, 0, 5]))
+    assert popularity.counts().tolist() == [0.0, 0.0]

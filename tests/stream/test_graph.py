@@ -23,6 +23,7 @@ from tests.oracle.graph import (
     apply,
     batch_of,
 )
+from tests.stream import snapshots
 
 # -- streams
 
@@ -238,3 +239,23 @@ def test_many_users_and_their_arrays_grow() -> None:
     apply(graph, *(E(f"a{u}", Kind.CLICK, u, "x", 1) for u in names[:10]))
     apply(graph, *(E(f"b{u}", Kind.CLICK, u, "y", 2) for u in names))
     assert graph.recent(graph.users.find(["u3", "u2999"]), 2).item.tolist() == [[1, 0], [1, -1]]
+
+
+def test_an_erasure_tells_what_the_user_touched_and_how_long_ago() -> None:
+    graph = Graph(GraphConfig(slab_rows=4))
+    rows = [("ann", "a"), ("bob", "b"), ("ann", "b"), ("bob", "c"), ("bob", "a"), ("ann", "c")]
+    kinds = [Kind.CLICK, Kind.CLICK, Kind.IMPRESSION, Kind.LIKE, Kind.CLICK, Kind.CLICK]
+    told = [
+        (f"e{i}", kind, user, item, 10 * i, "")
+        for i, (kind, (user, item)) in enumerate(zip(kinds, rows, strict=True))
+    ]
+    batch = snapshots.batch_of([*told, ("forget", Kind.ERASE_USER, "ann", "", 70, "")])
+    applied = graph.apply(batch, np.arange(len(batch)))
+    assert [graph.items.name(n) for n in applied.lost.item.tolist()] == ["a", "b", "c"]
+    assert applied.lost.counted.tolist() == [True, False, True]
+    assert applied.lost.age[applied.lost.counted].tolist() == [4, 0]
+    assert graph.forgotten == {"ann"}
+    again = graph.apply(
+        snapshots.batch_of([("f2", Kind.ERASE_USER, "ann", "", 80, "")]), np.arange(1)
+    )
+    assert not len(again.lost.item) and not len(again.touched_items)

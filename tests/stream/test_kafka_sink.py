@@ -201,3 +201,13 @@ class TestDeadLetters:
         assert len(kept) + int(headers["goat-headers-left-out"]) == 500
         assert len(headers["goat-detail"]) == kafka_sink.DETAIL_BYTES
         assert headers["goat-detail"].startswith(b"\\ud800")
+
+
+def test_a_message_can_be_sent_to_every_partition(
+    cluster: KafkaCluster, topic: str, read: Read
+) -> None:
+    sink = KafkaSink(cluster, topic)
+    assert sink.send_to_all(lambda number: f"to {number}".encode(), b"key") == 3
+    sink.close()
+    got = {(r.partition, r.value, r.key) for r in read(topic, 3)}  # type: ignore[attr-defined]
+    assert got == {(n, f"to {n}".encode(), b"key") for n in range(3)}
