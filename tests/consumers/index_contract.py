@@ -253,8 +253,7 @@ class IndexContract:
         assert sorted(index.ids(users)) == ["ann", "bob"]
         index.bury(users, Space.USERS, ["ann"], epoch=1, sequence=2)
         [stored] = index.fetch(users, Space.USERS, ["ann"])
-        assert stored is not None and stored.deleted
-        assert set(stored.payload) == {"epoch", "seq", "deleted"}
+        assert stored is not None and set(stored.payload) == {"epoch", "seq", "deleted"}
         assert list(index.ids(users)) == ["bob"]
 
     def test_one_tombstone_can_be_swept(self, index: VectorIndex, users: str) -> None:
@@ -266,9 +265,9 @@ class IndexContract:
     def test_what_is_written_anew_is_the_same(self, index: VectorIndex, items: str) -> None:
         index.upsert(items, Space.ITEMS, batch(["x", "yy", "z"]), epoch=1, sequence=1)
         index.bury(items, Space.ITEMS, ["x"], epoch=1, sequence=3)
-        before = index.search(items, np.ones(DIM, np.float32), 10)
+        one, before = np.ones(DIM, np.float32), index.search(items, np.ones(DIM, np.float32), 10)
         index.rewrite(items, Space.ITEMS)
-        assert index.search(items, np.ones(DIM, np.float32), 10) == before
+        assert index.search(items, one, 10) == before
         assert (index.count(items), index.last_sequence(items)) == (2, 3)
         index.upsert(items, Space.ITEMS, batch(["x"]), epoch=1, sequence=2)
         assert index.count(items) == 2
