@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from consumers.errors import SettingsError
+from consumers.manifest import FILE
 from model.config import ModelConfig
 
 _SECURE = ("SSL", "SASL_SSL")
@@ -192,6 +193,11 @@ class Settings(BaseSettings):
     def graph_dir(self) -> Path:
         """Where graph snapshots lie."""
         return self.state / "graph"
+
+    @property
+    def manifest(self) -> Path:
+        """File of what was learned and published."""
+        return self.state / FILE
 
     @property
     def window_us(self) -> int:

@@ -135,7 +135,7 @@ def open_index(settings: Settings) -> VectorIndex:
 def open_publisher(settings: Settings, clock: Clock) -> Publisher:
     """The publisher of the settings' collections."""
     names = Names.of(settings.collection)
-    return Publisher(open_index(settings), settings.state / "manifest.jsonl", names, clock)
+    return Publisher(open_index(settings), settings.manifest, names, clock)
 
 
 def open_dead_letters(settings: Settings, *, kafka: bool) -> DeadLetterSink:
@@ -177,7 +177,8 @@ def open_pipeline(
 
     A live one must keep up with its stream: it scores a sample, and compares no static users.
     """
-    snapshots = SnapshotStore(settings.graph_dir, clock)
+    versions = Versions(settings.models_dir)
+    snapshots = SnapshotStore(settings.graph_dir, clock, pinned=versions.snapshots)
     ordering = ordering_of(settings)
     config = GraphConfig(window_us=settings.window_us)
     state = snapshots.load(config, ordering) or State(Graph(config), Orderer(ordering))
@@ -199,7 +200,7 @@ def open_pipeline(
     if settings.embedder == "endpoint":
         pipeline.texts.recover()
     if state.saved_as:
-        _restore(pipeline, Versions(settings.models_dir))
+        _restore(pipeline, versions)
     return pipeline
 
 

@@ -102,7 +102,7 @@ class World:
         self._texts.embed(applied.announced_items)
         self.live.learn(applied)
         self.live.take_touched()  # nobody here publishes them
-        self.state.positions[batch.partition] = batch.next_offset
+        self.state.moved(batch)
         self._forget(applied)
         return applied
 

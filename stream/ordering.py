@@ -2,16 +2,18 @@
 
 Both rules look at one event after the other within a partition, so the way a stream is cut into
 batches changes nothing. An event is first asked whether its id has been kept before, then whether
-its time is more than the lateness behind the latest time of its partition.
+its time is more than the lateness behind the latest time of its partition. What a rule of
+`stream.excision` leaves out is not asked anything.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.batch import EventBatch, Partition
+from stream.excision import Rule, left_out
 from stream.window import IdWindow
 
 _KEEP, _LATE, _DUPLICATE = range(3)
@@ -45,24 +47,31 @@ class OrderingConfig:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What became of a batch: every index of it is in exactly one of the three, ascending.
+    """What became of a batch: every index of it is in exactly one of the four, ascending.
 
     Attributes
     ----------
-    keep, duplicates, late : int64[*]
+    keep, duplicates, late, excised : int64[*]
         Indices into the `EventBatch`.
     """
 
     keep: NDArray[np.int64]
     duplicates: NDArray[np.int64]
     late: NDArray[np.int64]
+    excised: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Orderer:
-    """Decides, event by event, what is applied."""
+    """Decides, event by event, what is applied.
 
-    def __init__(self, config: OrderingConfig | None = None) -> None:
+    Attributes
+    ----------
+    rules : what is left out from here on
+    """
+
+    def __init__(self, config: OrderingConfig | None = None, rules: Sequence[Rule] = ()) -> None:
         self.config = config or OrderingConfig()
+        self.rules = tuple(rules)
         self.seen = IdWindow(self.config.remembered, self.config.block, numbered=False)
         self._watermarks: dict[Partition, int] = {}
 
@@ -72,26 +81,37 @@ class Orderer:
         return self._watermarks
 
     def admit(self, batch: EventBatch) -> Admission:
-        """Sort a batch's events into kept, duplicate and late, and remember the kept ones."""
-        n = len(batch)
+        """Sort a batch's events into kept, duplicate, late and left out; remember the kept ones."""
+        out = left_out(self.rules, batch) if self.rules else None
+        if out is None or not out.any():
+            fate = self._fates(batch.partition, batch.event_id, batch.time_us)
+            return Admission(*(np.flatnonzero(fate == f) for f in (_KEEP, _DUPLICATE, _LATE)))
+        asked = np.flatnonzero(~out)
+        ids = [batch.event_id[i] for i in asked.tolist()]
+        fate = self._fates(batch.partition, ids, batch.time_us[asked])
+        keep, duplicates, late = (asked[fate == f] for f in (_KEEP, _DUPLICATE, _LATE))
+        return Admission(keep, duplicates, late, np.flatnonzero(out))
+
+    def _fates(
+        self, partition: Partition, event_id: Sequence[str], time_us: NDArray[np.int64]
+    ) -> NDArray[np.uint8]:
+        n = len(event_id)
         fate = np.empty(n, np.uint8)
         start = 0
         while start < n:
             # at most as many rows as the open block has room for, however many are kept
-            stop = min(n, start + self.seen.lanes.room(batch.partition))
-            ids = batch.event_id[start:stop]
+            stop = min(n, start + self.seen.lanes.room(partition))
+            ids = event_id[start:stop]
             if self.seen.values.keys().isdisjoint(ids) and len(set(ids)) == len(ids):
-                fate[start:stop] = self._late(batch.partition, batch.time_us[start:stop])
+                fate[start:stop] = self._late(partition, time_us[start:stop])
             else:
-                fate[start:stop] = self._one_by_one(
-                    batch.partition, ids, batch.time_us[start:stop].tolist()
-                )
+                fate[start:stop] = self._one_by_one(partition, ids, time_us[start:stop].tolist())
             kept = np.flatnonzero(fate[start:stop] == _KEEP)
             names = ids if len(kept) == len(ids) else [ids[i] for i in kept.tolist()]
-            self.seen.add(batch.partition, names)
-            self.seen.passed(batch.partition, len(names))
+            self.seen.add(partition, names)
+            self.seen.passed(partition, len(names))
             start = stop
-        return Admission(*(np.flatnonzero(fate == f) for f in (_KEEP, _DUPLICATE, _LATE)))
+        return fate
 
     def restore(self, watermarks: Mapping[Partition, int]) -> None:
         """Put back the watermarks of a snapshot."""

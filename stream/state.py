@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stream import ledger_table
-from stream.batch import Partition
+from stream.batch import Partition, RecordBatch
 from stream.catalog import Catalog
 from stream.catalog_table import campaign_table, item_table
 from stream.edges import EdgeRows
@@ -32,6 +32,10 @@ class State:
     ----------
     positions : partition -> next offset to read
         Of the sources whose effect the graph holds.
+    begun : partition -> first offset read
+        Where that effect begins; a partition that an earlier program began is not in it.
+    numbering : int
+        Goes up when the state is rebuilt: numbers of users, items and edges mean others then.
     extra : plain JSON by name
     arrays : small arrays by name, written whole whenever they have changed
     saved_as : str
@@ -46,6 +50,14 @@ class State:
         default_factory=dict[str, NDArray[np.generic]]
     )
     saved_as: str = ""
+    begun: dict[Partition, int] = field(default_factory=dict[Partition, int])
+    numbering: int = 0
+
+    def moved(self, batch: RecordBatch) -> None:
+        """All of a batch has had its effect."""
+        if batch.partition not in self.positions and len(batch):
+            self.begun[batch.partition] = int(batch.offsets[0])
+        self.positions[batch.partition] = batch.next_offset
 
 
 def lane_log(window: str, partition: Partition) -> str:

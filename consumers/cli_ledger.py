@@ -1,0 +1,77 @@
+"""The verbs of `goat` that look back: the manifest, making a version again, leaving a burst out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from consumers.flags import (
+    Collection,
+    GrpcPort,
+    Qdrant,
+    State,
+    end,
+    settings_of,
+)
+from consumers.lifecycle import guarded
+
+ledger = typer.Typer()
+manifest = typer.Typer(
+    help="What was learned and published, and from what; see docs/manifest.md.",
+    no_args_is_help=True,
+)
+ledger.add_typer(manifest, name="manifest")
+
+Out = Annotated[
+    Path | None, typer.Option("--json", help="Write it here as JSON; '-' is the standard output.")
+]
+
+
+@manifest.command("list")
+def list_versions(state: State = None, json_file: Out = None) -> None:
+    """Every version, a line each: when, from which offsets, by which gates, and what became of it."""
+
+    def program() -> int:
+        from consumers import ledger_verbs
+
+        return ledger_verbs.listing(settings_of(state=state), json_file=json_file)
+
+    end(guarded(program))
+
+
+@manifest.command()
+def show(
+    version: Annotated[int, typer.Argument(help="Number of the version.")],
+    state: State = None,
+    json_file: Out = None,
+) -> None:
+    """All of one version, and whether what it names is still what it was."""
+
+    def program() -> int:
+        from consumers import ledger_verbs
+
+        return ledger_verbs.show(settings_of(state=state), version, json_file=json_file)
+
+    end(guarded(program))
+
+
+@manifest.command()
+def why(
+    item: Annotated[str, typer.Argument(help="Id of the item.")],
+    state: State = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+    json_file: Out = None,
+) -> None:
+    """Where an item's stored vector comes from: version, write, offsets, events, popularity."""
+
+    def program() -> int:
+        from consumers import ledger_verbs
+
+        settings = settings_of(
+            state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
+        )
+        return ledger_verbs.why(settings, item, json_file=json_file)
+
+    end(guarded(program))
