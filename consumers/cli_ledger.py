@@ -7,12 +7,20 @@ import typer
 
 from consumers.flags import (
     Collection,
+    Columns,
+    Events,
+    Format,
     GrpcPort,
+    History,
+    Kafka,
     Qdrant,
+    Seed,
     State,
+    Topic,
     end,
     settings_of,
 )
+from consumers.inputs import Inputs, parse_columns
 from consumers.lifecycle import guarded
 
 ledger = typer.Typer()
@@ -29,7 +37,7 @@ Out = Annotated[
 
 @manifest.command("list")
 def list_versions(state: State = None, json_file: Out = None) -> None:
-    """Every version, a line each: when, from which offsets, by which gates, and what became of it."""
+    """Every version, a line each: when, from which offsets, by which gates, what became of it."""
 
     def program() -> int:
         from consumers import ledger_verbs
@@ -73,5 +81,46 @@ def why(
             state=state, qdrant=qdrant, qdrant_grpc_port=qdrant_grpc_port, collection=collection
         )
         return ledger_verbs.why(settings, item, json_file=json_file)
+
+    end(guarded(program))
+
+
+@ledger.command()
+def rebuild(
+    at: Annotated[int, typer.Option("--at", help="Number of the version.")],
+    events: Events = None,
+    format: Format = "jsonl",
+    columns: Columns = None,
+    history: History = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    state: State = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+    seed: Seed = None,
+    from_events: Annotated[
+        bool, typer.Option("--from-events", help="Use no version or snapshot that is kept.")
+    ] = False,
+    to: Annotated[Path | None, typer.Option(help="Write the version into this new folder.")] = None,
+    json_file: Out = None,
+) -> None:
+    """Make a version again from its origin and compare it, bit for bit, with what is stored.
+
+    From the version before it and its snapshot where both are kept, else from the events: those of
+    --events, of Kafka, or of the simulator. Exit code 1 if anything differs.
+    """
+
+    def program() -> int:
+        from consumers import rebuild_verbs
+
+        settings = settings_of(
+            kafka=kafka, topic=topic, state=state, qdrant=qdrant,
+            qdrant_grpc_port=qdrant_grpc_port, collection=collection, seed=seed,
+        )  # fmt: skip
+        inputs = Inputs(events, format, parse_columns(columns), history)
+        return rebuild_verbs.rebuild(
+            settings, at, inputs, from_events=from_events, to=to, json_file=json_file
+        )
 
     end(guarded(program))

@@ -10,6 +10,7 @@ ConsumerError
 ├── SettingsError      settings contradict each other or miss something
 ├── FineTuneFailed     a fine-tune that was waited for ended with an error
 ├── VersionMissing     a model version that was named is not there
+├── NotRepeatable      what a version or a state was made from is gone
 ├── ProfilesCorrupt    the file of profiles has been altered
 ├── DriftStateCorrupt  what the drift monitor remembers has been altered
 └── LanguageError      a language model did not give what it was asked for
@@ -56,6 +57,10 @@ class FineTuneFailed(ConsumerError):
 
 class VersionMissing(ConsumerError):
     """A model version that was named is not there."""
+
+
+class NotRepeatable(ConsumerError):
+    """What a version or a state was made from is gone, so it cannot be made again."""
 
 
 class DriftStateCorrupt(ConsumerError):

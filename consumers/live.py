@@ -218,6 +218,10 @@ class LiveModel:
         record = self.graph.catalog.items.get(item)
         return next((n for n in self._rows if record and n in record.vectors), "nothing")
 
+    def placed(self) -> NDArray[np.int64]:
+        """Items that were placed among their like since the version was learned, ascending."""
+        return np.array(sorted(self._placed), np.int64)
+
     def showable(self) -> NDArray[np.bool_]:
         """Which items may be shown at the graph's time: bool[I]."""
         return self.graph.catalog.showable(len(self.graph.items), self.graph.now_us)
@@ -227,7 +231,7 @@ class LiveModel:
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """What a snapshot needs beside the graph and the version's number."""
         arrays = {f"popularity.{name}": array for name, array in self.last.state().items()}
-        placed = np.array(sorted(self._placed), np.int64)
+        placed = self.placed()
         arrays["placed.items"] = placed.astype(np.float64)
         arrays["placed.vectors"] = self._z[placed].astype(np.float64)
         return arrays

@@ -3,8 +3,8 @@
 A server that cannot be had fails the tests that need it, with the reason; ``-m "not servers"``
 (`make test-unit`) is the way to do without. GOAT_KAFKA and GOAT_QDRANT name servers to use instead.
 
-Beside each other (`-n`) all tests that need a server go to one worker, so that each server is started
-once, and the rest go file by file.
+Beside each other (`-n`) all tests that need a server go to one worker, so that each server is
+started once, and the rest go file by file.
 """
 
 import os
