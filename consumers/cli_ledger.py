@@ -13,6 +13,7 @@ from consumers.flags import (
     GrpcPort,
     History,
     Kafka,
+    Model,
     Qdrant,
     Seed,
     State,
@@ -122,5 +123,56 @@ def rebuild(
         return rebuild_verbs.rebuild(
             settings, at, inputs, from_events=from_events, to=to, json_file=json_file
         )
+
+    end(guarded(program))
+
+
+@ledger.command()
+def excise(
+    user_pattern: Annotated[str, typer.Option(help="Glob of the users' ids: *, ?, […].")],
+    since: Annotated[str, typer.Option("--from", help="First event time (RFC 3339).")],
+    until: Annotated[str, typer.Option("--to", help="End of event time, itself not included.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is named, change nothing.")
+    ] = False,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Take edges out of the graph, replay nothing.")
+    ] = False,
+    recall: Annotated[
+        bool, typer.Option("--recall", help="Measure both on the last tenth; learns twice more.")
+    ] = False,
+    events: Events = None,
+    format: Format = "jsonl",
+    columns: Columns = None,
+    history: History = None,
+    kafka: Kafka = None,
+    topic: Topic = None,
+    state: State = None,
+    qdrant: Qdrant = None,
+    qdrant_grpc_port: GrpcPort = None,
+    collection: Collection = None,
+    seed: Seed = None,
+    model: Model = None,
+    json_file: Out = None,
+) -> None:
+    """Leave a burst of bots out: replay without it, learn anew, publish, and say what changed.
+
+    What they did in that time is left out from here on, whatever is replayed. Stop what works on
+    the state first.
+    """
+
+    def program() -> int:
+        from consumers import excising
+        from consumers.times import span_of
+
+        settings = settings_of(
+            kafka=kafka, topic=topic, state=state, qdrant=qdrant, seed=seed, model=model,
+            qdrant_grpc_port=qdrant_grpc_port, collection=collection,
+        )  # fmt: skip
+        inputs = Inputs(events, format, parse_columns(columns), history)
+        return excising.excise(
+            settings, span_of(user_pattern, since, until), inputs, dry_run=dry_run,
+            in_place=in_place, recall=recall, json_file=json_file,
+        )  # fmt: skip
 
     end(guarded(program))

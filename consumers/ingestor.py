@@ -109,10 +109,21 @@ class Ingestor:
         if self.scheduler is not None:
             self.scheduler.noted = int(str(extra.get("since_finetune", 0)))
         live, publisher = self.pipeline.live, self.pipeline.publisher
-        if live.ready and publisher is not None and (publisher.live or 0) < live.version:
+        if publisher is None or not live.ready or (publisher.live or 0) >= live.version:
+            return
+        if publisher.live is not None and live.version <= publisher.withdrawn:
+            self._go_on_under(publisher.live)  # readers were taken back while nobody ran
+        else:
             self._begin_adopting(self.versions.open(live.version))  # the index is new or was lost
             if self.replay:
                 self._finish_adopting()
+
+    def _go_on_under(self, number: int) -> None:
+        """Go on under the version that readers were taken back to, with what has come since."""
+        try:
+            self._return_to(self.versions.open(number))
+        except (PublishError, VersionMissing) as error:
+            self._failed("rollback", str(error))
 
     def step(self) -> None:
         """Poll once and do all that follows from it."""
@@ -199,7 +210,7 @@ class Ingestor:
             return
         if self.scheduler is not None and self.wanted is not None:
             self.scheduler.request_if(self.wanted)
-        newest = self.versions.newest()
+        newest = self.versions.newest(numbering=self.pipeline.state.numbering)
         publisher = self.pipeline.publisher
         withdrawn = 0 if publisher is None else publisher.withdrawn
         if newest is not None and newest.number > max(self.pipeline.live.version, withdrawn):
@@ -224,7 +235,12 @@ class Ingestor:
     def _return_to(self, version: Version) -> None:
         """Serve an earlier version again, whose collections are kept, with what has come since."""
         pipeline = self.pipeline
-        if pipeline.publisher is not None:
+        if version.numbering != pipeline.state.numbering:
+            raise PublishError(
+                f"version {version.number} was learned before the state was rebuilt without some "
+                "events: it cannot go on from here"
+            )
+        if pipeline.publisher is not None and pipeline.publisher.live != version.number:
             pipeline.publisher.rollback(version.number)
         pipeline.live = pipeline.live.successor(version)
         pipeline.live.touch_all()

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from json import dumps
-from pathlib import Path
 
 from consumers import replaying, wiring
 from consumers.chronicle import entries
 from consumers.errors import NotRepeatable
 from consumers.finetuner import train
 from consumers.inputs import Inputs
-from consumers.manifest import Line, Origin
+from consumers.manifest import Excised, Line, Origin
+from consumers.memory import opened_view
 from consumers.settings import Settings
 from consumers.texts import Texts
 from consumers.versions import Versions
@@ -29,7 +29,7 @@ from stream.clock import Clock
 from stream.codec import Codec, Limits
 from stream.graph import Graph
 from stream.ordering import Orderer
-from stream.snapshot import OpenedView, SnapshotInfo, SnapshotStore
+from stream.snapshot import OpenedView, SnapshotStore
 from stream.source import Source
 from stream.state import State
 from stream.view import GraphConfig
@@ -80,6 +80,7 @@ class Rebuilder:
         self._inputs = inputs
         self._clock = clock
         self._from_events = from_events
+        self._in_place = any(_in_place(line) for line in lines)
         self._origins = {one.number: one.origin for one in entries(lines)}
         self._versions = Versions(settings.models_dir)
         self._snapshots = SnapshotStore(settings.graph_dir, clock)
@@ -146,6 +147,12 @@ class Rebuilder:
             if opened is not None and opened.info.sha256 == origin.snapshot_hash:
                 self._how.append(f"snapshot {origin.snapshot}")
                 return opened
+        if self._in_place:
+            raise NotRepeatable(
+                "edges were taken out of the graph in place: no replay of the events gives its "
+                "numbers again. A version can be made again from its snapshot and the version "
+                "before it only, as long as both are kept"
+            )
         self._how.append(f"events up to {dict(origin.offsets)}")
         return stream.at(origin)
 
@@ -194,7 +201,7 @@ class _Stream:
             )
             self._stack.callback(self._source.close)
         replaying.replay(self._source, self._take, state.positions, upto, self._settings.batch)
-        return _view(state)
+        return opened_view(state)
 
     def _begin(self, origin: Origin) -> State:
         settings, known = self._settings, self._known
@@ -216,6 +223,10 @@ class _Stream:
         return state
 
 
+def _in_place(line: Line) -> bool:
+    return isinstance(line.body, Excised) and line.body.how == "in place"
+
+
 def config_of(origin: Origin, number: int) -> ModelConfig:
     """The hyper-parameters that a version was learned with.
 
@@ -232,25 +243,3 @@ def config_of(origin: Origin, number: int) -> ModelConfig:
             "the goatstream that learned it"
         )
     return config
-
-
-def _view(state: State) -> OpenedView:
-    graph = state.graph
-    info = SnapshotInfo(
-        number=0,
-        path=Path(),
-        sha256="",
-        created_us=0,
-        positions=dict(state.positions),
-        edges=graph.edges.next,
-    )
-    return OpenedView(
-        info=info,
-        view=graph.view(),
-        users=graph.users,
-        items=graph.items,
-        catalog=graph.catalog,
-        extra={},
-        arrays={},
-        numbering=state.numbering,
-    )

@@ -182,11 +182,40 @@ def open_pipeline(
     ordering = ordering_of(settings)
     config = GraphConfig(window_us=settings.window_us)
     state = snapshots.load(config, ordering) or State(Graph(config), Orderer(ordering))
+    pipeline = pipeline_of(
+        settings,
+        model,
+        state,
+        clock,
+        publisher=publisher,
+        dead_letters=dead_letters,
+        snapshots=snapshots,
+        live=live,
+    )
+    if settings.embedder == "endpoint":
+        pipeline.texts.recover()
+    if state.saved_as:
+        _restore(pipeline, versions)
+    return pipeline
+
+
+def pipeline_of(
+    settings: Settings,
+    model: ModelConfig,
+    state: State,
+    clock: Clock,
+    *,
+    publisher: Publisher | None,
+    dead_letters: DeadLetterSink,
+    snapshots: SnapshotStore,
+    live: bool = False,
+) -> Pipeline:
+    """Build a pipeline over a state."""
     served = LiveModel(state.graph, model, Preferences(settings.state))
     share = settings.score_share or (LIVE_SCORE_SHARE if live else 1.0)
     embedder = open_embedder(settings)
     dims = vector_dims(settings, state.graph.catalog, embedder)
-    pipeline = Pipeline(
+    return Pipeline(
         codec=Codec(Limits(vector_dims=dims), clock),
         dead_letters=dead_letters,
         state=state,
@@ -197,11 +226,6 @@ def open_pipeline(
         publisher=publisher,
         snapshots=snapshots,
     )
-    if settings.embedder == "endpoint":
-        pipeline.texts.recover()
-    if state.saved_as:
-        _restore(pipeline, versions)
-    return pipeline
 
 
 def ordering_of(settings: Settings) -> OrderingConfig:

@@ -111,10 +111,6 @@ def _nothing(_: object) -> None:
     pass
 
 
-def _none() -> Collection[int]:
-    return ()
-
-
 class SnapshotStore:
     """A folder of snapshots. Any number may read it, one may write.
 
@@ -138,7 +134,7 @@ class SnapshotStore:
         *,
         keep: int = 3,
         step: Callable[[Step], None] = _nothing,
-        pinned: Callable[[], Collection[int]] = _none,
+        pinned: Callable[[], Collection[int]] = tuple[int, ...],
     ) -> None:
         if keep < 2:
             raise ValueError(f"keep is at least 2: got {keep}")
@@ -174,7 +170,7 @@ class SnapshotStore:
         StoreInUse
             If another process writes to this store.
         """
-        self._acquire()
+        self.claim()
         self._step(Step.STOPPED)  # 1
         segments = Segments(self._segment_folder, lambda _: self._step(Step.SEGMENTS))
         manifest = self._write_segments(state, segments)  # 2
@@ -251,7 +247,14 @@ class SnapshotStore:
             self._lock.close()
             self._lock = None
 
-    def _acquire(self) -> None:
+    def claim(self) -> None:
+        """Keep other processes from writing here, before the first commit does so.
+
+        Raises
+        ------
+        StoreInUse
+            If another process writes to this store.
+        """
         if self._lock is not None:
             return
         for folder in (self._folder, self._segment_folder):
