@@ -83,13 +83,18 @@ def changes(before: Picture, after: Picture) -> Changes:
         name: (float(before.counts[before.number[name]]), _count(after, name))
         for name in (names[i] for i in most)
     }
-    by_count = sorted(moved.items(), key=lambda pair: -abs(pair[1][0] - pair[1][1]))
+    by_count = sorted(moved.items(), key=_distance, reverse=True)
     share = _stayed(before.vectors[old], after.vectors[new])
     known = share >= 0
     order = np.argsort(share[known], kind="stable")[:SHOWN]
     found = [(shared[i], float(share[i])) for i in np.flatnonzero(known)[order].tolist()]
     mean = float(share[known].mean()) if known.any() else 1.0
     return Changes(dict(by_count[:SHOWN]), dict(found), mean)
+
+
+def _distance(moved: tuple[str, tuple[float, float]]) -> float:
+    was, now = moved[1]
+    return abs(was - now)
 
 
 def _count(picture: Picture, name: str) -> float:
