@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from consumers import logs, tracing
+from consumers.cli_ledger import ledger
 from consumers.cli_serve import serve
 from consumers.cli_tools import tools
 from consumers.flags import (
@@ -84,6 +85,7 @@ def begin(
 
 
 app.add_typer(tools)
+app.add_typer(ledger)
 app.command()(serve)
 
 

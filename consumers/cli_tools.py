@@ -8,9 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from consumers import doctor, feed
+from consumers.errors import SettingsError
 from consumers.flags import (
     Collection,
     Columns,
+    Events,
     Format,
     GrpcPort,
     History,
@@ -35,7 +37,7 @@ tools.add_typer(local, name="local")
 
 @tools.command(epilog=feed.formats_help())
 def replay(
-    events: Annotated[Path, typer.Option(help="File or folder to read events from.")],
+    events: Events = None,
     format: Format = "jsonl",
     columns: Columns = None,
     history: History = None,
@@ -43,12 +45,26 @@ def replay(
     kafka: Kafka = None,
     topic: Topic = None,
     rate: Annotated[float | None, typer.Option(help="Messages a second; without it: all.")] = None,
+    at: Annotated[
+        int | None, typer.Option(help="Send nothing: make this version again, as `rebuild` does.")
+    ] = None,
+    state: State = None,
 ) -> None:
-    """Send the events of files to a Kafka topic at a chosen speed."""
+    """Send the events of files to a Kafka topic at a chosen speed; or make a version again.
+
+    With --at the events up to a version's offsets are replayed, and what is learned from them is
+    compared with what is stored, bit for bit.
+    """
 
     def program() -> int:
-        settings = settings_of(kafka=kafka, topic=topic)
+        settings = settings_of(kafka=kafka, topic=topic, state=state)
         inputs = Inputs(events, format, parse_columns(columns), history, limit)
+        if at is not None:
+            from consumers import rebuild_verbs
+
+            return rebuild_verbs.rebuild(settings, at, inputs)
+        if events is None:
+            raise SettingsError("name the file or folder to send with --events")
         return feed.send(settings, inputs, to=None, rate=rate)
 
     end(guarded(program))

@@ -11,6 +11,7 @@ ConsumerError
 ├── FineTuneFailed     a fine-tune that was waited for ended with an error
 ├── VersionMissing     a model version that was named is not there
 ├── ErasureUnfinished  a user could not be erased in the time there was
+├── NotRepeatable      what a version or a state was made from is gone
 ├── ProfilesCorrupt    the file of profiles has been altered
 ├── DriftStateCorrupt  what the drift monitor remembers has been altered
 └── LanguageError      a language model did not give what it was asked for
@@ -61,6 +62,10 @@ class VersionMissing(ConsumerError):
 
 class ErasureUnfinished(ConsumerError):
     """A user could not be erased in the time there was."""
+
+
+class NotRepeatable(ConsumerError):
+    """What a version or a state was made from is gone, so it cannot be made again."""
 
 
 class DriftStateCorrupt(ConsumerError):

@@ -4,22 +4,29 @@
 """
 
 import os
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from consumers.features import features_of
+from consumers.manifest import FILE, Manifest, Trained
 from consumers.retraining import Requests, answered, due
 from consumers.settings import Settings
 from consumers.versions import Version, Versions
 from model.config import ModelConfig
 from model.data import Interactions
+from model.state import ModelState
 from stream.batch import Kind
-from stream.clock import SystemClock
+from stream.clock import Clock, SystemClock
 from stream.errors import StateError
 from stream.snapshot import OpenedView, SnapshotStore
 from stream.view import GraphConfig
+
+if TYPE_CHECKING:
+    from model.trainer import FineTuned
 
 BESIDE_NICENESS = 10
 REQUESTS = "retrain"
@@ -88,7 +95,25 @@ def finetune_job(
         retrain_every=int(retrain_every) or None,
         requests=Requests(root / REQUESTS),
     )
+    record(versions, root / FILE, SystemClock())
     return str(version.number)
+
+
+def record(versions: Versions, path: Path, clock: Clock) -> None:
+    """Write a line of the manifest for each version that has none; also for what a crash left out.
+
+    Raises
+    ------
+    ManifestCorrupt
+        It has been altered.
+    """
+    with closing(Manifest(path, clock)) as manifest, manifest.exclusive():
+        bodies = (line.body for line in manifest.lines)
+        known = {body.origin.hash for body in bodies if isinstance(body, Trained)}
+        for number in versions.numbers():
+            origin = versions.open(number).origin
+            if origin.hash not in known:
+                manifest.append(Trained(origin=origin))
 
 
 def newest_graph(folder: Path, window_us: int) -> OpenedView:
@@ -121,9 +146,7 @@ def learn(
     between learning and adopting, nothing is learned twice. Unless all is to be learned anew, by a
     request that no version has answered.
     """
-    from model.trainer import finetune  # torch takes seconds, and only learning needs it
-
-    base = versions.newest(snapshot.info.number)
+    base = versions.newest(snapshot.info.number, numbering=snapshot.numbering)
     waiting = [] if requests is None else requests.waiting()
     done = answered([versions.open(number).meta for number in versions.numbers()])
     wanted = [one for one in waiting if one.name not in done]
@@ -132,25 +155,30 @@ def learn(
         return base
     since_anew = 0 if base is None else int(str(base.meta.get("since_anew", 0))) + 1
     anew, why = due(wanted, since_anew, retrain_every)
-    features = features_of(snapshot.catalog.items, snapshot.view.n_items)
-    tuned = finetune(
-        interactions(snapshot, passed_over=config.negative_weight > 0),
-        features=features,
-        previous=None if base is None else base.load(),
-        config=config,
-        seed=seed + (0 if base is None else base.number),
+    rng_seed = seed + (0 if base is None else base.number)
+    tuned, made_with = train(
+        snapshot,
+        None if base is None else base.load(),
+        config,
+        seed=rng_seed,
         threads=threads,
         anew=anew,
     )
+    features = features_of(snapshot.catalog.items, snapshot.view.n_items)
     meta = {
         "edges": snapshot.view.next_sequence,
         "positions": {str(p): offset for p, offset in snapshot.info.positions.items()},
+        "snapshot_hash": snapshot.info.sha256,
+        "numbering": snapshot.numbering,
+        "window_us": snapshot.view.config.window_us,
         "base": None if base is None else base.number,
         "since_anew": 0 if anew else since_anew,
         "anew": why,
         "requests": {one.name: one.reason for one in wanted},
         "seed": seed,
+        "rng_seed": rng_seed,
         "config": config.model_dump(),
+        "made_with": made_with,
         "features": {
             name: {"items": int(given.present.sum()), "dim": given.vectors.shape[1]}
             for name, given in features.items()
@@ -163,6 +191,34 @@ def learn(
     _forget(requests, done | {one.name for one in wanted})
     versions.prune()
     return version
+
+
+def train(
+    snapshot: OpenedView,
+    previous: ModelState | None,
+    config: ModelConfig,
+    *,
+    seed: int,
+    threads: int | None,
+    anew: bool,
+) -> "tuple[FineTuned, dict[str, str]]":
+    """Learn from a snapshot; what was learned, and in which circumstances.
+
+    Nothing but these arguments and the circumstances decides what comes out, to the bit.
+    """
+    from model.circumstances import circumstances
+    from model.trainer import finetune  # torch takes seconds, and only learning needs it
+
+    tuned = finetune(
+        interactions(snapshot, passed_over=config.negative_weight > 0),
+        features=features_of(snapshot.catalog.items, snapshot.view.n_items),
+        previous=previous,
+        config=config,
+        seed=seed,
+        threads=threads,
+        anew=anew,
+    )
+    return tuned, circumstances()
 
 
 def _forget(requests: Requests | None, names: set[str]) -> None:

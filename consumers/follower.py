@@ -81,6 +81,7 @@ class Follower:
     _record: Manifest | None = None
     _published: Publications = field(default_factory=Publications)
     _looked_us: int = 0
+    _rebuilt: bool = False
 
     @contextmanager
     def reading(self) -> Generator[World | None]:
@@ -130,7 +131,9 @@ class Follower:
     def step(self) -> int:
         """Do once all that there is to do; how many messages were applied."""
         world = self._world
-        if world is None or (self.read_on is None and self.latest() > world.snapshot):
+        stale = self.read_on is None or self._rebuilt
+        if world is None or (stale and self.latest() > world.snapshot):
+            self._rebuilt = False
             world = self._restore()
             if world is None:
                 return 0
@@ -215,7 +218,12 @@ class Follower:
             return
         live = world.live
         if live.version != pair.version:
+            version = self.versions.open(pair.version)
+            if version.numbering != world.state.numbering:
+                # The state was rebuilt: its new snapshot comes first, and is restored whole.
+                self._rebuilt = True
+                return
             # Not under the lock: it changes nothing, and only this thread changes the graph.
-            live = world.successor(self.versions.open(pair.version))
+            live = world.successor(version)
         with self._lock:
             world.adopt(live, pair)

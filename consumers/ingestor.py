@@ -111,12 +111,29 @@ class Ingestor:
         self._warming = bool(extra.get("warming", False))
         if self.scheduler is not None:
             self.scheduler.noted = int(str(extra.get("since_finetune", 0)))
-        live, publisher = self.pipeline.live, self.pipeline.publisher
-        if live.ready and publisher is not None and publisher.live is None:
+        publisher = self.pipeline.publisher
+        if publisher is None:
+            return
+        if publisher.live is None:
             publisher.frontier.let_go(set(publisher.frontier.ahead))  # nobody sees anything
         if self.replay and self._unserved(publisher):
-            self._begin_adopting(self.versions.open(live.version))
+            self._serve_ours(publisher)
             self._finish_adopting()
+
+    def _serve_ours(self, publisher: Publisher) -> None:
+        """Have readers see our version, unless they were taken back from it: then see theirs."""
+        number = self.pipeline.live.version
+        if publisher.live is not None and number <= publisher.withdrawn:
+            self._go_on_under(publisher.live)
+        else:
+            self._begin_adopting(self.versions.open(number))
+
+    def _go_on_under(self, number: int) -> None:
+        """Go on under the version that readers were taken back to, with what has come since."""
+        try:
+            self._return_to(self.versions.open(number))
+        except (PublishError, VersionMissing) as error:
+            self._failed("rollback", str(error))
 
     def step(self) -> None:
         """Poll once and do all that follows from it."""
@@ -228,12 +245,12 @@ class Ingestor:
         self._roll_back()
         if self.replay:
             return
-        if self._unserved(publisher):
-            self._begin_adopting(self.versions.open(self.pipeline.live.version))
+        if publisher is not None and self._unserved(publisher):
+            self._serve_ours(publisher)
             return
         if self.scheduler is not None and self.wanted is not None:
             self.scheduler.request_if(self.wanted)
-        newest = self.versions.newest()
+        newest = self.versions.newest(numbering=self.pipeline.state.numbering)
         withdrawn = 0 if publisher is None else publisher.withdrawn
         if newest is not None and newest.number > max(self.pipeline.live.version, withdrawn):
             if (why := self.frozen()) is None:
@@ -241,10 +258,10 @@ class Ingestor:
             else:
                 self.doing = f"frozen: {why}"
 
-    def _unserved(self, publisher: Publisher | None) -> bool:
+    def _unserved(self, publisher: Publisher) -> bool:
         """Whether our version is not what readers see: the index is new, or it was not finished."""
         live = self.pipeline.live
-        return publisher is not None and live.ready and (publisher.live or 0) < live.version
+        return live.ready and (publisher.live or 0) < live.version
 
     def _roll_back(self) -> None:
         """Return to the version that a person asked for, if it is still kept."""
@@ -262,7 +279,12 @@ class Ingestor:
     def _return_to(self, version: Version) -> None:
         """Serve an earlier version again, whose collections are kept, with what has come since."""
         pipeline = self.pipeline
-        if pipeline.publisher is not None:
+        if version.numbering != pipeline.state.numbering:
+            raise PublishError(
+                f"version {version.number} was learned before the state was rebuilt without some "
+                "events: it cannot go on from here"
+            )
+        if pipeline.publisher is not None and pipeline.publisher.live != version.number:
             pipeline.publisher.rollback(version.number)
         pipeline.live = pipeline.live.successor(version)
         pipeline.live.touch_all()

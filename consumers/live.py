@@ -211,6 +211,26 @@ class LiveModel:
         asked = edges.user(sequence), edges.time_us(sequence), sequence
         return self._begun(self.fold(history), history, *asked)
 
+    def known_by(self, item: int) -> str:
+        """What an item's vector is of.
+
+        Returns
+        -------
+        str
+            ``events`` of its own; else the modality by which it was placed among its like,
+            ``text`` or ``image``; or ``nothing``.
+        """
+        if item < len(self._learned) and self._learned[item]:
+            return "events"
+        if item >= len(self._z) or not self._z[item].any():
+            return "nothing"
+        record = self.graph.catalog.items.get(item)
+        return next((n for n in self._rows if record and n in record.vectors), "nothing")
+
+    def placed(self) -> NDArray[np.int64]:
+        """Items that were placed among their like since the version was learned, ascending."""
+        return np.array(sorted(self._placed), np.int64)
+
     def showable(self) -> NDArray[np.bool_]:
         """Which items may be shown at the graph's time: bool[I]."""
         return self.graph.catalog.showable(len(self.graph.items), self.graph.now_us)
@@ -220,7 +240,7 @@ class LiveModel:
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """What a snapshot needs beside the graph and the version's number."""
         arrays = {f"popularity.{name}": array for name, array in self.last.state().items()}
-        placed = np.array(sorted(self._placed), np.int64)
+        placed = self.placed()
         arrays["placed.items"] = placed.astype(np.float64)
         arrays["placed.vectors"] = self._z[placed].astype(np.float64)
         return arrays

@@ -23,7 +23,11 @@ from consumers.index import Names, to_rfc3339
 from consumers.index_rules import NAME
 from stream.clock import Clock
 
-FORMAT = 1
+FILE = "manifest.jsonl"
+"""Its name in a state folder."""
+FORMAT = 2
+READABLE = (1, 2)
+"""Of a line; 1 knew nothing of how a version was learned."""
 _BEFORE_THE_FIRST = "0" * 64
 
 
@@ -69,7 +73,9 @@ class Gates(_Value):
 
 
 class Origin(_Value):
-    """What the vectors were made from.
+    """What the vectors were made from: all that it takes to make them again.
+
+    A line of format 1 has the first three alone.
 
     Attributes
     ----------
@@ -79,11 +85,48 @@ class Origin(_Value):
         Graph snapshot.
     offsets : partition -> next offset
         Of the events in that snapshot.
+    snapshot_hash : str
+        Its checksum, which covers all its files.
+    numbering : int
+        Of users, items and edges; it changes when a state is rebuilt without some events.
+    files : name -> SHA-256
+        Of the version's files.
+    parent : str
+        Version that it went on from; empty for none.
+    anew : bool
+        Whether it forgot what its parent had learned.
+    edges : int
+        Number of the first edge that it does not know.
+    window_us : int
+        Age beyond which edges are not in the graph, in microseconds; 0 where it is not known.
+    config : hyper-parameters that are not the default ones
+    config_hash : str
+        SHA-256 of all of them.
+    seed : int or None
+        That its random numbers began with.
+    made_with : name -> value
+        As `model.circumstances` tells.
     """
 
     model: str = ""
     snapshot: str = ""
     offsets: Mapping[str, int] = Field(default_factory=dict[str, int])
+    snapshot_hash: str = ""
+    numbering: int = 0
+    files: Mapping[str, str] = Field(default_factory=dict[str, str])
+    parent: str = ""
+    anew: bool = False
+    edges: int = 0
+    window_us: int = 0
+    config: Mapping[str, object] = Field(default_factory=dict[str, object])
+    config_hash: str = ""
+    seed: int | None = None
+    made_with: Mapping[str, str] = Field(default_factory=dict[str, str])
+
+    @property
+    def hash(self) -> str:
+        """Of the version's head, and so of all of it; empty where it is not known."""
+        return self.files.get("version.json", "")
 
 
 class Opened(_Value):
@@ -127,7 +170,43 @@ class Dropped(_Value):
     names: tuple[Name, ...]
 
 
-Step = Annotated[Opened | Begun | Published | RolledBack | Dropped, Field(discriminator="step")]
+class Trained(_Value):
+    """A model version was written; whether it is ever published is another line's matter."""
+
+    step: Literal["trained"] = "trained"
+    origin: Origin
+
+
+class Excised(_Value):
+    """The state was rebuilt without some users' events, and leaves them out from here on.
+
+    Attributes
+    ----------
+    users : str
+        Glob of the users' ids.
+    from_us, to_us : int
+        Event times from the first up to, not including, the second, microseconds since the epoch.
+    events, matched : int
+        Messages left out, and the users they were of.
+    how : "replayed" or "in place"
+    numbering : int
+        That the state has since.
+    """
+
+    step: Literal["excised"] = "excised"
+    users: str
+    from_us: int
+    to_us: int
+    events: int
+    matched: int
+    how: Literal["replayed", "in place"]
+    numbering: int
+
+
+Step = Annotated[
+    Opened | Begun | Published | RolledBack | Dropped | Trained | Excised,
+    Field(discriminator="step"),
+]
 
 
 class Line(_Value):
@@ -146,7 +225,7 @@ class Line(_Value):
 
     def digest(self) -> str:
         """SHA-256 of everything but the hash, in hex."""
-        return sha256(_canonical(self.model_dump(mode="json", exclude={"hash"}))).hexdigest()
+        return _digest(self.model_dump(mode="json"))
 
 
 _LINE: TypeAdapter[Line] = TypeAdapter(Line)
@@ -268,8 +347,10 @@ class Manifest:
         try:
             found = cast(object, json.loads(raw))
             written = cast(dict[str, object], found).get("format") if isinstance(found, dict) else 0
-            if written != FORMAT:
-                raise ManifestCorrupt(f"{where}: format {written}, this program reads {FORMAT}")
+            if written not in READABLE:
+                raise ManifestCorrupt(
+                    f"{where}: format {written}, this program reads 1 to {FORMAT}"
+                )
             line = _LINE.validate_python(found)
         except (ValueError, ValidationError) as error:
             raise ManifestCorrupt(f"{where}: not a line of a manifest: {error}") from error
@@ -277,7 +358,8 @@ class Manifest:
         for what, got, expected in (
             ("number", line.number, number),
             ("hash of the line before", line.previous, previous),
-            ("hash", line.hash, line.digest()),
+            # Of what is written: a line of format 1 lacks what has been added since.
+            ("hash", line.hash, _digest(cast(dict[str, object], found))),
         ):
             if got != expected:
                 raise ManifestCorrupt(
@@ -286,6 +368,10 @@ class Manifest:
                     "state folder"
                 )
         return line
+
+
+def _digest(line: Mapping[str, object]) -> str:
+    return sha256(_canonical({k: v for k, v in line.items() if k != "hash"})).hexdigest()
 
 
 def _canonical(value: object) -> bytes:

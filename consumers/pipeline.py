@@ -54,7 +54,7 @@ class Pipeline:
         for live in filter(None, (self.live, self.coming)):
             live.learn(applied)
         self.tally.account(batch, decoded, admission, applied)
-        self.state.positions[batch.partition] = batch.next_offset
+        self.state.moved(batch)
 
     def publish(self) -> int:
         """Refresh the vectors of what was touched since the last call; how many points."""

@@ -163,14 +163,18 @@ def publish(settings: Settings) -> int:
     """Fill fresh collections with the newest version over the newest snapshot, and flip."""
     if why := frozen(settings.state):
         raise SettingsError(f"publishing is frozen: {why}. Remove {settings.state / FROZEN}")
-    newest = Versions(settings.models_dir).newest()
-    if newest is None:
-        raise SettingsError(f"{settings.models_dir}: no model version; run `goat finetune` first")
+    versions = Versions(settings.models_dir)
+    missing = f"{settings.models_dir}: no model version; run `goat finetune` first"
+    if versions.newest() is None:
+        raise SettingsError(missing)
     clock = SystemClock()
     with ExitStack() as stack:
         publisher = stack.enter_context(closing(wiring.open_publisher(settings, clock)))
         letters = stack.enter_context(closing(wiring.open_dead_letters(settings, kafka=False)))
         pipeline = wiring.open_pipeline(settings, settings.hyper_parameters(), None, letters, clock)
+        newest = versions.newest(numbering=pipeline.state.numbering)
+        if newest is None:
+            raise SettingsError(missing)
         for _ in replace(pipeline, publisher=publisher).adopt(newest):
             pass
     Console().print(f"published version {newest.number}")

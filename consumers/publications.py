@@ -3,7 +3,17 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from consumers.manifest import Begun, Collections, Dropped, Line, Opened, Published, RolledBack
+from consumers.manifest import (
+    Begun,
+    Collections,
+    Dropped,
+    Excised,
+    Line,
+    Opened,
+    Published,
+    RolledBack,
+    Trained,
+)
 
 
 @dataclass(slots=True)
@@ -48,6 +58,8 @@ class Publications:
                     self._go_live(pair)
                 case Dropped(names=names):
                     self._drop(set(names))
+                case Trained() | Excised():
+                    pass  # of the model and of the state: nothing of what is published
 
     @property
     def kept(self) -> tuple[Collections, ...]:

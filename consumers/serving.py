@@ -217,7 +217,7 @@ def open_follower(
         latest=snapshots.latest,
         restore=lambda: restored(settings, snapshots, clock),
         versions=Versions(settings.models_dir),
-        manifest=settings.state / "manifest.jsonl",
+        manifest=settings.manifest,
         clock=clock,
         read_on=None if settings.kafka is None else lambda at: _reader(settings, at),
         forget=last_good.forget,

@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from consumers.errors import SettingsError
+from consumers.manifest import FILE
 from consumers.secret_files import SecretFiles
 from model.config import ModelConfig
 
@@ -230,6 +231,11 @@ class Settings(BaseSettings):
     def graph_dir(self) -> Path:
         """Where graph snapshots lie."""
         return self.state / "graph"
+
+    @property
+    def manifest(self) -> Path:
+        """File of what was learned and published."""
+        return self.state / FILE
 
     @property
     def window_us(self) -> int:

@@ -18,11 +18,12 @@ LATE = "late"
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of messages, always with ``events_in = applied + duplicates + dead_letters + late``.
+    """Counts of messages: those in are the sum of applied, duplicates, dead letters, late, excised.
 
     Attributes
     ----------
     applied : messages that had their effect; ``capped`` of them only as a count (degree cap)
+    excised : left out by a rule of `stream.excision`
     late : further behind their partition's watermark than is accepted; dead-lettered as well
     reasons : dead letters by reason
     kinds : applied messages by kind
@@ -34,13 +35,15 @@ class Tally:
     dead_letters: int = 0
     late: int = 0
     capped: int = 0
+    excised: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
     kinds: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def balanced(self) -> bool:
         """Whether every message is accounted for."""
-        return self.events_in == self.applied + self.duplicates + self.dead_letters + self.late
+        refused = self.duplicates + self.dead_letters + self.late + self.excised
+        return self.events_in == self.applied + refused
 
     def account(
         self, batch: RecordBatch, decoded: Decoded, admission: Admission, applied: Applied
@@ -51,6 +54,7 @@ class Tally:
         self.duplicates += len(admission.duplicates)
         self.dead_letters += len(decoded.rejects)
         self.late += len(admission.late)
+        self.excised += len(admission.excised)
         self.capped += applied.capped
         self.reasons.update(reject.reason for reject in decoded.rejects)
         self.reasons.update({LATE: len(admission.late)} if len(admission.late) else {})
@@ -67,6 +71,7 @@ class Tally:
             "dead_letters": self.dead_letters,
             "late": self.late,
             "capped": self.capped,
+            "excised": self.excised,
             "reasons": {**self.reasons},
             "kinds": {**self.kinds},
         }

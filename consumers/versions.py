@@ -1,17 +1,21 @@
 """Model versions on disk: numbered folders, each naming the graph snapshot it learned from."""
 
+import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 from consumers.errors import VersionMissing
 from consumers.manifest import Origin
 from model import version as files
+from model.config import ModelConfig
 from model.state import ModelState
 
 KEPT = 5
+_DEFAULTS = ModelConfig().model_dump(mode="json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,31 @@ class Version:
     @property
     def origin(self) -> Origin:
         """What the manifest says of vectors made by this version."""
-        offsets = cast(Mapping[str, int], self.meta.get("positions", {}))
-        return Origin(model=str(self.number), snapshot=str(self.snapshot), offsets=offsets)
+        meta = self.meta
+        config = cast(Mapping[str, object], meta.get("config", {}))
+        base = meta.get("base")
+        seed = meta.get("rng_seed")
+        return Origin(
+            model=str(self.number),
+            snapshot=str(self.snapshot),
+            offsets=cast(Mapping[str, int], meta.get("positions", {})),
+            snapshot_hash=str(meta.get("snapshot_hash", "")),
+            numbering=self.numbering,
+            files=files.told(self.path),
+            parent="" if base is None else str(base),
+            anew=meta.get("anew") is not None,
+            edges=int(str(meta.get("edges", 0))),
+            window_us=int(str(meta.get("window_us", 0))),
+            config={k: v for k, v in config.items() if _DEFAULTS.get(k, _DEFAULTS) != v},
+            config_hash=sha256(json.dumps(config, sort_keys=True).encode()).hexdigest(),
+            seed=None if seed is None else int(str(seed)),
+            made_with=cast(Mapping[str, str], meta.get("made_with", {})),
+        )
+
+    @property
+    def numbering(self) -> int:
+        """Of users, items and edges, which a state that is rebuilt begins anew."""
+        return int(str(self.meta.get("numbering", 0)))
 
     @property
     def alignment(self) -> Mapping[str, Mapping[str, Any]]:
@@ -87,13 +114,29 @@ class Versions:
         meta = files.read_meta(path)
         return Version(number, int(str(meta["snapshot"])), path, meta)
 
-    def newest(self, upto_snapshot: int | None = None) -> Version | None:
-        """The newest version, or the newest that learned from this snapshot or an earlier one."""
+    def newest(
+        self, upto_snapshot: int | None = None, *, numbering: int | None = None
+    ) -> Version | None:
+        """The newest version of those that will do.
+
+        Parameters
+        ----------
+        upto_snapshot : int, optional
+            Only what learned from this snapshot or an earlier one.
+        numbering : int, optional
+            Only what numbers users, items and edges as such a state does.
+        """
         for number in reversed(self.numbers()):
             version = self.open(number)
-            if upto_snapshot is None or version.snapshot <= upto_snapshot:
+            if (upto_snapshot is None or version.snapshot <= upto_snapshot) and (
+                numbering is None or version.numbering == numbering
+            ):
                 return version
         return None
+
+    def snapshots(self) -> set[int]:
+        """Numbers of the snapshots that versions learned from: with them they can be made again."""
+        return {self.open(number).snapshot for number in self.numbers()}
 
     def write(
         self,

@@ -8,7 +8,6 @@ A crash in between repeats 3 and 4, which are the same once or twice.
 import json
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from consumers.retraining import FROZEN, WANTED, Requests
 from consumers.scene import ALL, Scene, Watch
 from consumers.series import Cut
 from consumers.settings import Settings
+from consumers.times import time_us
 from consumers.versions import Versions
 from stream.clock import Clock, SystemClock
 from stream.errors import SinkError
@@ -195,13 +195,7 @@ def mute(settings: Settings, watch: str, until: str) -> None:
 
 
 def _until_us(text: str) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        raise SettingsError(f"--until {text!r}: RFC 3339, such as 2026-01-31T08:00:00Z") from None
-    if at.tzinfo is None:
-        raise SettingsError(f"--until {text!r}: say the zone, such as Z")
-    return int(at.timestamp() * 1e6)
+    return time_us(text, "--until")
 
 
 def watch(settings: Settings, *, once: bool, json_file: Path | None, quiet: bool) -> int:

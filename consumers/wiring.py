@@ -136,7 +136,7 @@ def open_index(settings: Settings) -> VectorIndex:
 def open_publisher(settings: Settings, clock: Clock) -> Publisher:
     """The publisher of the settings' collections."""
     names = Names.of(settings.collection)
-    return Publisher(open_index(settings), settings.state / "manifest.jsonl", names, clock)
+    return Publisher(open_index(settings), settings.manifest, names, clock)
 
 
 def open_dead_letters(settings: Settings, *, kafka: bool) -> DeadLetterSink:
@@ -178,15 +178,45 @@ def open_pipeline(
 
     A live one must keep up with its stream: it scores a sample, and compares no static users.
     """
-    snapshots = SnapshotStore(settings.graph_dir, clock)
+    versions = Versions(settings.models_dir)
+    snapshots = SnapshotStore(settings.graph_dir, clock, pinned=versions.snapshots)
     ordering = ordering_of(settings)
     config = graph_of(settings)
     state = snapshots.load(config, ordering) or State(Graph(config), Orderer(ordering))
+    pipeline = pipeline_of(
+        settings,
+        model,
+        state,
+        clock,
+        publisher=publisher,
+        dead_letters=dead_letters,
+        snapshots=snapshots,
+        live=live,
+    )
+    if settings.embedder == "endpoint":
+        pipeline.texts.recover()
+    if state.saved_as:
+        _restore(pipeline, versions)
+    return pipeline
+
+
+def pipeline_of(
+    settings: Settings,
+    model: ModelConfig,
+    state: State,
+    clock: Clock,
+    *,
+    publisher: Publisher | None,
+    dead_letters: DeadLetterSink,
+    snapshots: SnapshotStore,
+    live: bool = False,
+) -> Pipeline:
+    """Build a pipeline over a state."""
     served = LiveModel(state.graph, model, Preferences(settings.state))
     share = settings.score_share or (LIVE_SCORE_SHARE if live else 1.0)
     embedder = open_embedder(settings)
     dims = vector_dims(settings, state.graph.catalog, embedder)
-    pipeline = Pipeline(
+    return Pipeline(
         codec=Codec(Limits(vector_dims=dims), clock),
         dead_letters=dead_letters,
         state=state,
@@ -197,11 +227,6 @@ def open_pipeline(
         publisher=publisher,
         snapshots=snapshots,
     )
-    if settings.embedder == "endpoint":
-        pipeline.texts.recover()
-    if state.saved_as:
-        _restore(pipeline, Versions(settings.models_dir))
-    return pipeline
 
 
 def graph_of(settings: Settings) -> GraphConfig:

@@ -103,7 +103,7 @@ class World:
         self.live.learn(applied)
         self.live.take_touched()  # nobody here publishes them,
         self.graph.forgotten.clear()  # nor saves
-        self.state.positions[batch.partition] = batch.next_offset
+        self.state.moved(batch)
         self._forget(applied)
         return applied
 

@@ -91,7 +91,7 @@ def save(
     if len(item_ids) != len(state.items):
         raise InvalidInput(f"{len(item_ids)} item ids for {len(state.items)} item vectors")
     blobs = {
-        _TENSORS: save_tensors(_tensors(state)),
+        _TENSORS: save_tensors(tensors(state)),
         _ITEMS: json.dumps(item_ids, ensure_ascii=False).encode(),
     }
     head = {
@@ -154,7 +154,38 @@ def read_meta(directory: Path) -> Mapping[str, Any]:
     return meta
 
 
-def _tensors(state: ModelState) -> dict[str, NDArray[Any]]:
+def digests(directory: Path) -> dict[str, str]:
+    """SHA-256 of each file of a version as it is on disk, by name.
+
+    Raises
+    ------
+    VersionCorrupt
+        One cannot be read.
+    """
+    try:
+        return {p.name: _digest(p.read_bytes()) for p in sorted(directory.iterdir())}
+    except OSError as error:
+        raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
+
+
+def told(directory: Path) -> dict[str, str]:
+    """SHA-256 of each file of a version as its head says, and the head's own.
+
+    Raises
+    ------
+    VersionCorrupt
+        The head is missing or not ours.
+    """
+    try:
+        content = (directory / _META).read_bytes()
+        files: dict[str, str] = json.loads(content)["files"]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
+    return {**files, _META: _digest(content)}
+
+
+def tensors(state: ModelState) -> dict[str, NDArray[Any]]:
+    """Everything in a version that is an array, by the name that it has on disk."""
     out: dict[str, NDArray[Any]] = {
         "items": state.items,
         "recency/position": state.recency.position,

@@ -184,6 +184,8 @@ class Graph:
         if acts.all():
             self._interact(batch, rows, kind, effects)
             return
+        # Numbers go by arrival, however the stream is cut: a replay gives the same ones.
+        self.items.intern([name for name in pick(batch.item, rows) if name])
         self._interact(batch, rows[acts], kind[acts], effects)
         for i in rows[~acts].tolist():
             self._tell(batch, i, effects)

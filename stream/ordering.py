@@ -2,7 +2,8 @@
 
 Both rules look at one event after the other within a partition, so the way a stream is cut into
 batches changes nothing. An event is first asked whether its id has been kept before, then whether
-its time is more than the lateness behind the watermark of its partition.
+its time is more than the lateness behind the watermark of its partition. What a rule of
+`stream.excision` leaves out is not asked anything.
 
 The watermark is the latest time of the partition's events, but one clock cannot drag it: an event
 further ahead of it than the lateness is kept and moves it only when `WITNESSES` different users
@@ -11,13 +12,14 @@ watermark follows as soon as a few have come. An idle partition holds up no othe
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream.batch import EventBatch, Partition
+from stream.batch import EventBatch, Partition, pick
+from stream.excision import Rule, left_out
 from stream.window import IdWindow
 
 WITNESSES = 3
@@ -53,11 +55,11 @@ class OrderingConfig:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What became of a batch: every index of it is in exactly one of the three, ascending.
+    """What became of a batch: every index of it is in exactly one of the four, ascending.
 
     Attributes
     ----------
-    keep, duplicates, late : int64[*]
+    keep, duplicates, late, excised : int64[*]
         Indices into the `EventBatch`.
     now_us : int or None
         Time of the stream after it: the furthest watermark. None before the first event.
@@ -67,13 +69,20 @@ class Admission:
     duplicates: NDArray[np.int64]
     late: NDArray[np.int64]
     now_us: int | None
+    excised: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class Orderer:
-    """Decides, event by event, what is applied."""
+    """Decides, event by event, what is applied.
 
-    def __init__(self, config: OrderingConfig | None = None) -> None:
+    Attributes
+    ----------
+    rules : what is left out from here on
+    """
+
+    def __init__(self, config: OrderingConfig | None = None, rules: Sequence[Rule] = ()) -> None:
         self.config = config or OrderingConfig()
+        self.rules = tuple(rules)
         self.seen = IdWindow(self.config.remembered, self.config.block, numbered=False)
         self._watermarks: dict[Partition, int] = {}
         self._leaps: dict[Partition, Leaps] = {}
@@ -89,29 +98,39 @@ class Orderer:
         return self._leaps
 
     def admit(self, batch: EventBatch) -> Admission:
-        """Sort a batch's events into kept, duplicate and late, and remember the kept ones."""
-        n = len(batch)
+        """Sort a batch's events into kept, duplicate, late and left out; remember the kept ones."""
+        out = left_out(self.rules, batch) if self.rules else np.zeros(len(batch), np.bool_)
+        asked = np.flatnonzero(~out)
+        ids, users = pick(batch.event_id, asked), pick(batch.user, asked)
+        fate = self._fates(batch.partition, ids, users, batch.time_us[asked])
+        keep, duplicates, late = (asked[fate == f] for f in (_KEEP, _DUPLICATE, _LATE))
+        now_us = max(self._watermarks.values(), default=None)
+        return Admission(keep, duplicates, late, now_us, np.flatnonzero(out))
+
+    def _fates(
+        self,
+        partition: Partition,
+        event_id: Sequence[str],
+        user: Sequence[str],
+        time_us: NDArray[np.int64],
+    ) -> NDArray[np.uint8]:
+        n = len(event_id)
         fate = np.empty(n, np.uint8)
         start = 0
         while start < n:
             # at most as many rows as the open block has room for, however many are kept
-            stop = min(n, start + self.seen.lanes.room(batch.partition))
-            ids, users = batch.event_id[start:stop], batch.user[start:stop]
+            stop = min(n, start + self.seen.lanes.room(partition))
+            ids, users, times = event_id[start:stop], user[start:stop], time_us[start:stop]
             if self.seen.values.keys().isdisjoint(ids) and len(set(ids)) == len(ids):
-                fate[start:stop] = self._late(
-                    batch.partition, ids, users, batch.time_us[start:stop]
-                )
+                fate[start:stop] = self._late(partition, ids, users, times)
             else:
-                fate[start:stop] = self._one_by_one(
-                    batch.partition, ids, users, batch.time_us[start:stop].tolist()
-                )
+                fate[start:stop] = self._one_by_one(partition, ids, users, times.tolist())
             kept = np.flatnonzero(fate[start:stop] == _KEEP)
             names = ids if len(kept) == len(ids) else [ids[i] for i in kept.tolist()]
-            self.seen.add(batch.partition, names)
-            self.seen.passed(batch.partition, len(names))
+            self.seen.add(partition, names)
+            self.seen.passed(partition, len(names))
             start = stop
-        keep, duplicates, late = (np.flatnonzero(fate == f) for f in (_KEEP, _DUPLICATE, _LATE))
-        return Admission(keep, duplicates, late, max(self._watermarks.values(), default=None))
+        return fate
 
     def restore(
         self,

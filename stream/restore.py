@@ -1,6 +1,7 @@
 """From the segments and the manifest of a snapshot back to what was saved."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from stream.batch import Partition
 from stream.catalog_table import campaigns_of, items_of
 from stream.edges import EdgeRows
 from stream.errors import SnapshotCorrupt, SnapshotForeign
+from stream.excision import Rule
 from stream.graph import Graph
 from stream.ledger_table import CAPS, ledger_state, restore_ledger
 from stream.manifest import Manifest
@@ -36,6 +38,9 @@ def small_state(state: State) -> dict[str, Any]:
             for p, ahead in state.orderer.leaps.items()
             if ahead
         ],
+        "begun": _by_partition(state.begun),
+        "numbering": state.numbering,
+        "excised": [asdict(rule) for rule in state.orderer.rules],
         "windows": {
             name: {"block": window.lanes.block, "rows": _by_partition(window.lanes.rows())}
             for name, window in windows(state).items()
@@ -68,12 +73,12 @@ class Restorer:
         """
         graph = self.graph(graph_config)
         self._degrees(graph)
-        orderer = Orderer(ordering_config)
-        marks = cast(list[list[Any]], self._manifest.state["watermarks"])
+        rules = [Rule(**rule) for rule in self._manifest.state.get("excised", ())]
+        orderer = Orderer(ordering_config, rules)
         # none in a snapshot of before there were any
         leaps = cast(list[list[Any]], self._manifest.state.get("leaps", []))
         orderer.restore(
-            {Partition(topic, number): at for topic, number, at in marks},
+            self._numbers("watermarks"),
             {Partition(topic, number): dict(ahead) for topic, number, ahead in leaps},
         )
         state = State(
@@ -83,6 +88,8 @@ class Restorer:
             extra=self._manifest.extra,
             arrays=self.arrays(),
             saved_as=self._manifest.sha256,
+            begun=self._numbers("begun"),
+            numbering=self._manifest.state.get("numbering", 0),
         )
         for name, window in windows(state).items():
             self._window(name, window)
@@ -115,6 +122,11 @@ class Restorer:
                 sizes = [int(n) for n in shape.split(",") if n]
                 arrays[name] = table["value"].to_numpy().reshape(sizes).copy()
         return arrays
+
+    def _numbers(self, name: str) -> dict[Partition, int]:
+        """A number of each partition; nothing from a snapshot of before that was kept."""
+        rows = cast(list[list[Any]], self._manifest.state.get(name, []))
+        return {Partition(topic, number): at for topic, number, at in rows}
 
     def _tables(self, log: str) -> list[Table]:
         return [self._segments.read(piece) for piece in self._manifest.logs.get(log, ())]

@@ -70,6 +70,16 @@ class DeadLetterSink(Protocol):
         ...
 
 
+class NoLetters:
+    """A `DeadLetterSink` that keeps nothing: for who reads again what is on record already."""
+
+    def put(self, letters: Sequence[DeadLetter]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class EventSink(Protocol):
     """Where messages are sent."""
 

@@ -11,11 +11,9 @@ The order of a commit. A crash between any two steps leaves the old snapshot or 
 Only then are files deleted that no kept snapshot names.
 """
 
-import fcntl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -26,7 +24,7 @@ from stream import manifest as manifests
 from stream.batch import Partition
 from stream.catalog import Catalog
 from stream.clock import Clock
-from stream.errors import SnapshotCorrupt, StoreInUse, StoreUnwritable
+from stream.errors import SnapshotCorrupt, StoreUnwritable
 from stream.manifest import Manifest
 from stream.ordering import OrderingConfig
 from stream.restore import Restorer, small_state
@@ -34,6 +32,7 @@ from stream.segments import Piece, Segments, replace_file, sync_folder
 from stream.state import JSON, State, changes, first_chunks
 from stream.view import GraphConfig, GraphView
 from stream.vocabulary import Vocabulary
+from stream.writer_lock import WriterLock
 
 T = TypeVar("T")
 KEEP: Final = 3
@@ -94,6 +93,8 @@ class OpenedView:
     Attributes
     ----------
     users, items : names by number; ``""`` for an erased user
+    numbering : int
+        As `stream.state.State` has it.
     """
 
     info: SnapshotInfo
@@ -103,6 +104,7 @@ class OpenedView:
     catalog: Catalog
     extra: Mapping[str, JSON]
     arrays: Mapping[str, NDArray[np.generic]]
+    numbering: int = 0
 
 
 def _nothing(_: object) -> None:
@@ -120,6 +122,9 @@ class SnapshotStore:
     keep : int
         Snapshots kept; at least 2, so that one whose disk failed is not the only one.
     step : called as a commit goes on, several times at one step; for tests of crashes
+    pinned : callable
+        Numbers of snapshots that are kept beside the newest, unless a user that they know has been
+        erased since.
     """
 
     def __init__(
@@ -129,15 +134,17 @@ class SnapshotStore:
         *,
         keep: int = KEEP,
         step: Callable[[Step], None] = _nothing,
+        pinned: Callable[[], Collection[int]] = tuple[int, ...],
     ) -> None:
         if keep < 2:
             raise ValueError(f"keep is at least 2: got {keep}")
         self._clock = clock
         self._keep = keep
         self.step = step
+        self._pinned = pinned
         self._folder = root / "snapshots"
         self._segment_folder = root / "segments"
-        self._lock: TextIOWrapper | None = None
+        self._lock = WriterLock(root / "writer.lock")
         self._last: Manifest | None = None
         self._files: dict[int, set[str]] = {}  # of snapshots whose manifest is known
         self.damaged: tuple[Damaged, ...] = ()
@@ -214,19 +221,28 @@ class SnapshotStore:
             logs[log] = tuple(p for p in logs.get(log, ()) if p.chunk >= first)
         for change in changes(state, dict(logs)):
             logs[change.log] = segments.extend(logs.get(change.log, ()), change)
+        latest = max(self._numbers(), default=0)
         return Manifest(
-            number=max(self._numbers(), default=0) + 1,
+            number=latest + 1,
             created_us=self._clock.now_us(),
             positions=dict(state.positions),
-            state=small_state(state),
+            state={**small_state(state), "released": self._released(state, latest)},
             extra=dict(state.extra),
             logs={name: pieces for name, pieces in logs.items() if pieces},
         )
+
+    def _released(self, state: State, latest: int) -> int:
+        """Newest snapshot that no pin holds: it may know a user that has been erased."""
+        if state.graph.users.erased:
+            return latest
+        return 0 if self._last is None else int(self._last.state.get("released", 0))
 
     def _prune(self, segments: Segments) -> None:
         """Delete old snapshots, and the segments that only they had."""
         kept: set[str] = set()
         readable = 0
+        released = 0 if self._last is None else int(self._last.state["released"])
+        pinned = {number for number in self._pinned() if number > released}
         for number in sorted(self._numbers(), reverse=True):
             path = self._path(number)
             try:
@@ -234,7 +250,7 @@ class SnapshotStore:
             except SnapshotCorrupt:
                 continue  # kept as evidence; what it names is not known
             readable += 1
-            if readable > self._keep:
+            if readable > self._keep and number not in pinned:
                 path.unlink()
                 self._files.pop(number, None)
             else:
@@ -244,9 +260,7 @@ class SnapshotStore:
 
     def close(self) -> None:
         """Let others write; idempotent."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.give_back()
 
     def acquire(self) -> None:
         """Be the one who writes, until `close`; idempotent.
@@ -256,20 +270,9 @@ class SnapshotStore:
         StoreInUse
             If another process writes to this store.
         """
-        if self._lock is not None:
-            return
         for folder in (self._folder, self._segment_folder):
             folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder.parent / "writer.lock"
-        lock = path.open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise StoreInUse(
-                f"{path}: another process writes snapshots here; stop it, or use another folder"
-            ) from error
-        self._lock = lock
+        self._lock.take()
 
     # -- reading
 
@@ -293,6 +296,11 @@ class SnapshotStore:
             return _info(self._path(manifest.number), manifest)
 
         return self._first_valid(check)
+
+    def find(self, number: int) -> SnapshotInfo | None:
+        """One snapshot by its manifest, which is checked; None if it is not kept."""
+        path = self._path(number)
+        return _info(path, manifests.read(path)) if path.exists() else None
 
     def latest(self) -> int:
         """Number of the newest snapshot, not looked into; 0 if there is none."""
@@ -320,8 +328,12 @@ class SnapshotStore:
 
         return self._first_valid(restore)
 
-    def open_view(self, graph: GraphConfig | None = None) -> OpenedView | None:
+    def open_view(
+        self, graph: GraphConfig | None = None, number: int | None = None
+    ) -> OpenedView | None:
         """The newest valid snapshot for reading only; None if there never was one.
+
+        With a ``number`` that one, and no other: None then if it is not kept.
 
         Raises
         ------
@@ -339,15 +351,19 @@ class SnapshotStore:
                 catalog=found.catalog,
                 extra=manifest.extra,
                 arrays=restorer.arrays(),
+                numbering=manifest.state.get("numbering", 0),
             )
 
-        return self._first_valid(restore)
+        return self._first_valid(restore, self._numbers() if number is None else [number])
 
-    def _first_valid(self, use: Callable[[Manifest, Segments], T]) -> T | None:
+    def _first_valid(
+        self, use: Callable[[Manifest, Segments], T], among: Collection[int] | None = None
+    ) -> T | None:
         """Try from the newest on back."""
         damaged: list[Damaged] = []
         segments = Segments(self._segment_folder)
-        for number in sorted(self._numbers(), reverse=True):
+        there = self._numbers()
+        for number in sorted(there if among is None else set(there) & set(among), reverse=True):
             path = self._path(number)
             try:
                 found = use(manifests.read(path), segments)

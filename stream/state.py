@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from stream import ledger_table
-from stream.batch import Decoded, Partition
+from stream.batch import Decoded, Partition, RecordBatch
 from stream.catalog import Catalog
 from stream.catalog_table import campaign_table, item_table
 from stream.edges import EdgeRows
@@ -33,6 +33,10 @@ class State:
     ----------
     positions : partition -> next offset to read
         Of the sources whose effect the graph holds.
+    begun : partition -> first offset read
+        Where that effect begins; a partition that an earlier program began is not in it.
+    numbering : int
+        Goes up when the state is rebuilt: numbers of users, items and edges mean others then.
     extra : plain JSON by name
     arrays : small arrays by name, written whole whenever they have changed
     saved_as : str
@@ -50,6 +54,8 @@ class State:
     )
     saved_as: str = ""
     veil: Veil = field(default_factory=Veil)
+    begun: dict[Partition, int] = field(default_factory=dict[Partition, int])
+    numbering: int = 0
 
     def recognised(self, decoded: Decoded) -> Decoded:
         """The same events, with the ids that are hidden under the names they are known by."""
@@ -74,6 +80,12 @@ class State:
         self.graph.mark_saved()
         for window in windows(self).values():
             window.renamed.clear()
+
+    def moved(self, batch: RecordBatch) -> None:
+        """All of a batch has had its effect."""
+        if batch.partition not in self.positions and len(batch):
+            self.begun[batch.partition] = int(batch.offsets[0])
+        self.positions[batch.partition] = batch.next_offset
 
 
 def lane_log(window: str, partition: Partition) -> str:

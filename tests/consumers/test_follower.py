@@ -180,6 +180,27 @@ def test_it_adopts_a_version_when_it_is_published_and_not_before(site: Site) -> 
     assert not np.allclose(before.vector, after.vector)
 
 
+def test_a_version_of_a_rebuilt_state_waits_for_that_state(site: Site) -> None:
+    """Numbers of users and items mean others then: it must not be laid over the old ones."""
+    site.commit()
+    first = site.publish(1)
+    site.step()
+    state = cast(ModelState, version(ITEMS, seed=2).meta["state"])
+    names = tuple(site.world.graph.items.names[:ITEMS])
+    versions = Versions(site.settings.models_dir)
+    second = site.publish(versions.write(state, names, 2, {"numbering": 1}).number)
+    site.step()
+    with site.follower.reading() as world:
+        assert world is not None
+        assert (world.pair, world.live.version) == (first, 1)
+    site.world.state.numbering = 1
+    site.commit()
+    site.step()
+    with site.follower.reading() as world:
+        assert world is not None
+        assert (world.pair, world.live.version, world.state.numbering) == (second, 2, 1)
+
+
 def test_an_erased_user_is_forgotten_in_the_last_lists_too(site: Site) -> None:
     site.commit()
     site.last_good.keep(("u1", "x"), Remembered([], 1, 0))

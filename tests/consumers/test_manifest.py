@@ -18,6 +18,7 @@ from consumers.manifest import (
     Published,
     RolledBack,
     Step,
+    Trained,
 )
 from consumers.publications import Publications
 from stream.clock import ManualClock
@@ -126,7 +127,7 @@ def forge(lines: list[bytes]) -> list[bytes]:
         (forge, ":3: hash of the line before"),
         (lambda lines: [lines[0], b"nonsense", lines[2]], ":2: not a line"),
         (lambda lines: [b"[]", *lines[1:]], ":1: format"),
-        (lambda lines: [lines[0].replace(b'"format":1', b'"format":2')], ":1: format 2"),
+        (lambda lines: [lines[0].replace(b'"format":2', b'"format":3')], ":1: format 3"),
         (lambda lines: [b'{"format":1}'], ":1: not a line"),
     ],
 )
@@ -156,6 +157,32 @@ def test_names_that_lead_elsewhere_are_refused(path: Path, where: str, name: str
     ).hexdigest()
     path.write_bytes(lines[0] + b"\n" + json.dumps(forged).encode() + b"\n")
     with pytest.raises(ManifestCorrupt, match=":2: not a line of a manifest"):
+        reopened(path)
+
+
+# As the program wrote it whose origins named the version, the snapshot and the offsets alone.
+FORMAT_1 = (
+    '{"at":"1970-01-01T00:00:01.000000Z","body":{"aliases":{"items":"items-1","users":"users-1"},'
+    '"collections":{"items":"items-1","users":"users-1","version":1},"gates":{"items":10,"k":3,'
+    '"overlap":1.0,"probes":5,"users":20},"origin":{"model":"1","offsets":{"clicks[0]":7},'
+    '"snapshot":"s-1"},"sequence":1,"step":"published"},"format":1,'
+    '"hash":"HASH","number":1,"previous":"' + "0" * 64 + '"}\n'
+)
+
+
+def test_lines_of_format_1_are_read_and_added_to(tmp_path: Path) -> None:
+    told = json.loads(FORMAT_1)
+    del told["hash"]
+    said = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    path = tmp_path / "manifest.jsonl"
+    path.write_text(FORMAT_1.replace("HASH", sha256(said).hexdigest()))
+    manifest = Manifest(path, ManualClock())
+    assert manifest.lines[0].body == published(1)
+    manifest.append(Trained(origin=Origin(model="2", seed=7)))
+    manifest.close()
+    assert [line.format for line in reopened(path).lines] == [1, 2]
+    path.write_bytes(path.read_bytes().replace(b'"snapshot":"s-1"', b'"snapshot":"s-2"', 1))
+    with pytest.raises(ManifestCorrupt, match=":1: hash is"):
         reopened(path)
 
 
