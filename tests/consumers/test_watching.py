@@ -153,11 +153,12 @@ def test_a_frozen_ingest_keeps_its_version_until_it_thaws() -> None:
     why: list[str | None] = ["moved"]
     pipeline: Any = SimpleNamespace(
         live=SimpleNamespace(version=1),
+        state=SimpleNamespace(numbering=0),
         publisher=None,
         adopt=lambda version: version,
         publish=lambda: 0,
     )
-    versions: Any = SimpleNamespace(newest=lambda: SimpleNamespace(number=2))
+    versions: Any = SimpleNamespace(newest=lambda **_: SimpleNamespace(number=2))
     source: Any = None
     clock = ManualClock(NOW)
     ingestor = Ingestor(pipeline, source, versions, clock, Stop(), frozen=lambda: why[0])
