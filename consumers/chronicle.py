@@ -15,6 +15,7 @@ from consumers.settings import Settings
 from consumers.versions import Versions
 from model.version import digests
 from stream.clock import Clock
+from stream.errors import SnapshotCorrupt
 from stream.snapshot import SnapshotStore
 from stream.state import JSON
 
@@ -178,7 +179,10 @@ def _compared(got: Mapping[str, str], expected: Mapping[str, str], path: Path) -
 def _snapshot(settings: Settings, origin: Origin, clock: Clock) -> str:
     if not origin.snapshot.isdecimal():
         return "none named"
-    info = SnapshotStore(settings.graph_dir, clock).find(int(origin.snapshot))
+    try:
+        info = SnapshotStore(settings.graph_dir, clock).find(int(origin.snapshot))
+    except SnapshotCorrupt as error:
+        return f"altered: {error}"
     if info is None:
         return "pruned"
     if origin.snapshot_hash and info.sha256 != origin.snapshot_hash:

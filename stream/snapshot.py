@@ -117,7 +117,6 @@ class SnapshotStore:
     Parameters
     ----------
     root : Path
-        The folder; made when needed.
     clock : Clock
     keep : int
         Snapshots kept; at least 2, so that one whose disk failed is not the only one.
