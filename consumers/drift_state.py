@@ -64,7 +64,7 @@ class Posted(BaseModel):
 
 
 class _Saved(_Frozen):
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2  # 1 had no checksum
     cut: tuple[int, int, int]
     version: int
     series: list[_Series]
@@ -74,6 +74,12 @@ class _Saved(_Frozen):
     rounds: dict[str, list[int]] = Field(default_factory=dict[str, list[int]])
     rounds_version: int = 0
     texts: str = Field(description="SHA-256 of the file of texts")
+    sha256: str = Field(default="", description="Of all the rest, as it is written")
+
+    def digest(self) -> str:
+        """What `sha256` must be."""
+        rest = self.model_copy(update={"sha256": ""}).model_dump_json()
+        return hashlib.sha256(rest.encode()).hexdigest()
 
 
 class DriftState:
@@ -102,8 +108,10 @@ class DriftState:
             return monitor
         try:
             saved = _Saved.model_validate_json(path.read_bytes())
-        except ValidationError as error:
+        except (OSError, ValidationError) as error:
             raise DriftStateCorrupt(f"{path}: {error}. Remove the folder to begin anew") from error
+        if (saved.format > 1 or saved.sha256) and saved.sha256 != saved.digest():
+            raise DriftStateCorrupt(f"{path}: fails its checksum. Remove the folder to begin anew")
         cut = config.cut
         if saved.cut != (cut.window, cut.reference, cut.null):
             raise DriftStateCorrupt(
@@ -160,7 +168,7 @@ class DriftState:
             rounds_version=monitor.rounds.version,
             texts=digest,
         )
-        replace_file(self.root / "state.json", saved.model_dump_json().encode())
+        replace_file(self.root / "state.json", _sealed(saved))
         sync_folder(self.root)
         for old in self.root.glob("texts-*.safetensors"):
             if old != name:
@@ -195,3 +203,12 @@ class DriftState:
             raise DriftStateCorrupt(f"{path}: {error}. Remove the folder to begin anew") from error
         items = arrays["item"].tolist()
         return {n: arrays["text"][at] for at, n in enumerate(items)}
+
+
+def resealed(value: object) -> bytes:
+    """A state as read from its JSON and changed since, as it is written."""
+    return _sealed(_Saved.model_validate(value))
+
+
+def _sealed(saved: _Saved) -> bytes:
+    return saved.model_copy(update={"sha256": saved.digest()}).model_dump_json().encode()

@@ -352,7 +352,7 @@ class Manifest:
                     f"{where}: format {written}, this program reads 1 to {FORMAT}"
                 )
             line = _LINE.validate_python(found)
-        except (ValueError, ValidationError) as error:
+        except (ValueError, RecursionError, ValidationError) as error:
             raise ManifestCorrupt(f"{where}: not a line of a manifest: {error}") from error
         previous = self.lines[-1].hash if self.lines else _BEFORE_THE_FIRST
         for what, got, expected in (

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from consumers import drift_state
 from consumers.finding import in_json
 from consumers.needle import Needle
 from consumers.profiles import Profiles
+from model import version
 from stream.errors import StoreInUse
 from stream.features import keep_only, text_key
 from stream.segments import replace_file, sync_folder
@@ -20,6 +22,11 @@ from stream.segments import replace_file, sync_folder
 KEPT: Final = ("topic", "partition", "offset", "reason", "bytes")
 """What stays of a dead letter."""
 NOTE: Final = {"erased": True}
+_SEALS: Final[dict[str, Callable[[Any], bytes]]] = {
+    "state.json": drift_state.resealed,
+    "version.json": version.sealed,
+}
+"""How what has a checksum is written."""
 _BY_ITSELF: Final = ("graph", "index", "language", "receipts")  # what other parts see to
 
 
@@ -120,5 +127,6 @@ def _replace_whole(path: Path, needle: Needle) -> None:
     except (ValueError, FileNotFoundError):
         return  # a request that was answered meanwhile
     if needle.count(value):
-        replace_file(path, json.dumps(needle.without(value)).encode())
+        seal = _SEALS.get(path.name, lambda whole: json.dumps(whole).encode())
+        replace_file(path, seal(needle.without(value)))
         sync_folder(path.parent)

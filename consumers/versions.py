@@ -12,6 +12,7 @@ from consumers.errors import VersionMissing
 from consumers.manifest import Origin
 from model import version as files
 from model.config import ModelConfig
+from model.errors import VersionCorrupt
 from model.state import ModelState
 
 KEPT = 5
@@ -105,6 +106,8 @@ class Versions:
         ------
         VersionMissing
             If it is not there.
+        VersionCorrupt
+            If its head is not what was written.
         """
         path = self.root / f"{number:06d}"
         if not path.is_dir():
@@ -112,7 +115,11 @@ class Versions:
                 f"{path}: there is no version {number}; there are {self.numbers()}"
             )
         meta = files.read_meta(path)
-        return Version(number, int(str(meta["snapshot"])), path, meta)
+        try:
+            snapshot = int(str(meta["snapshot"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise VersionCorrupt(f"{path} names no snapshot that it learned from") from error
+        return Version(number, snapshot, path, meta)
 
     def newest(
         self, upto_snapshot: int | None = None, *, numbering: int | None = None

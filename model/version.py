@@ -24,10 +24,13 @@ from model.neighbours import Neighbours
 from model.recency import Recency
 from model.state import ModelState
 
-FORMAT = 5
+FORMAT = 6
+_UNSEALED = 5  # the same, without the head's own checksum
 _TENSORS = "state.safetensors"
 _ITEMS = "items.json"
 _META = "version.json"
+# A head nested without end is a RecursionError.
+_UNREADABLE = (OSError, KeyError, TypeError, ValueError, RecursionError)
 
 
 class Written(IntEnum):
@@ -102,7 +105,7 @@ def save(
         "meta": dict(meta),
     }
     try:
-        _write_whole(directory, blobs | {_META: json.dumps(head, indent=1).encode()}, step)
+        _write_whole(directory, blobs | {_META: sealed(head)}, step)
     except OSError as error:
         raise VersionUnwritable(
             f"{directory}: cannot be written: {error}. Free space, or let this user write there"
@@ -118,11 +121,7 @@ def load(directory: Path) -> Version:
         A file is missing, fails its hash, or is of another format.
     """
     try:
-        head = json.loads(_read(directory, _META))
-        if head["format"] != FORMAT:
-            raise VersionCorrupt(
-                f"{directory} has format {head['format']}, this program reads {FORMAT}"
-            )
+        head = _head(directory)
         if set(head["files"]) != {_TENSORS, _ITEMS}:
             raise VersionCorrupt(f"{directory / _META} names other files than a version has")
         blobs = {name: _read(directory, name) for name in (_TENSORS, _ITEMS)}
@@ -132,7 +131,7 @@ def load(directory: Path) -> Version:
         arrays = load_tensors(blobs[_TENSORS])
         ids = tuple(json.loads(blobs[_ITEMS]))
         state = _state(arrays, int(head["trained_upto"]), int(head["steps"]))
-    except (OSError, KeyError, TypeError, ValueError, SafetensorError, InvalidInput) as error:
+    except (*_UNREADABLE, SafetensorError, InvalidInput) as error:
         raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
     if len(ids) != len(state.items):
         raise VersionCorrupt(f"{directory} has {len(ids)} ids for {len(state.items)} items")
@@ -145,11 +144,11 @@ def read_meta(directory: Path) -> Mapping[str, Any]:
     Raises
     ------
     VersionCorrupt
-        The head is missing or not ours.
+        The head is missing, not ours, or fails its checksum.
     """
     try:
-        meta: Mapping[str, Any] = json.loads(_read(directory, _META))["meta"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        meta: Mapping[str, Any] = _head(directory)["meta"]
+    except _UNREADABLE as error:
         raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
     return meta
 
@@ -177,11 +176,35 @@ def told(directory: Path) -> dict[str, str]:
         The head is missing or not ours.
     """
     try:
-        content = (directory / _META).read_bytes()
-        files: dict[str, str] = json.loads(content)["files"]
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        content = _read(directory, _META)
+        files: dict[str, str] = _head(directory)["files"]
+    except _UNREADABLE as error:
         raise VersionCorrupt(f"{directory} is not a whole model version: {error}") from error
     return {**files, _META: _digest(content)}
+
+
+def _head(directory: Path) -> dict[str, Any]:
+    """What stands in the head, checked."""
+    head = dict[str, Any](json.loads(_read(directory, _META)))
+    told = head.pop("sha256", None)
+    if head["format"] not in (FORMAT, _UNSEALED):
+        raise VersionCorrupt(
+            f"{directory} has format {head['format']}, this program reads {_UNSEALED} and {FORMAT}"
+        )
+    if (head["format"] == FORMAT or told is not None) and told != _digest(_canonical(head)):
+        raise VersionCorrupt(f"{directory / _META} fails its checksum: restore or delete it")
+    return head
+
+
+def sealed(head: Mapping[str, Any]) -> bytes:
+    """A head as it is written, with its checksum."""
+    plain = json.loads(json.dumps(head))
+    plain.pop("sha256", None)
+    return json.dumps({**plain, "sha256": _digest(_canonical(plain))}, indent=1).encode()
+
+
+def _canonical(head: dict[str, Any]) -> bytes:
+    return json.dumps(head, sort_keys=True, separators=(",", ":")).encode()
 
 
 def tensors(state: ModelState) -> dict[str, NDArray[Any]]:

@@ -59,7 +59,9 @@ class Message(msgspec.Struct, gc=False):
     refers_to: _Id | None = None
     campaign_id: _Id | None = None
     request_id: _Id | None = None
-    currency: str | None = None
+    currency: Annotated[str, Meta(min_length=1)] | None = (
+        None  # "" is none here, to the contract not
+    )
     position: Annotated[int, Meta(ge=0, le=POSITION)] | None = None
     propensity: Annotated[float, Meta(gt=0, le=1)] | None = None
     value: Annotated[float, Meta(ge=-AMOUNT, le=AMOUNT)] | None = None

@@ -46,7 +46,7 @@ def read_csv(path: Path, wanted: Sequence[str], layout: Layout) -> Iterator[Rows
     Raises
     ------
     FormatError
-        If it is empty or lacks a column.
+        If it is empty, its first line is no header, or it lacks a column.
     SourceError
         If it breaks off midway (a damaged archive).
     """
@@ -62,11 +62,21 @@ def read_csv(path: Path, wanted: Sequence[str], layout: Layout) -> Iterator[Rows
             separator = "\t"
         records = _Records(lines, separator, quoting=quoting)
         if layout.header is None:
-            header = next(records.parse([first]))[0]
+            header = _header(path, records, first)
         else:
             header = list(layout.header)
             records.push_back(first)
         yield from _pieces(path, records, header, wanted, layout.encoding)
+
+
+def _header(path: Path, records: "_Records", line: str) -> list[str]:
+    try:
+        ((fields, _, _),) = records.parse([line])
+    except (csv.Error, ValueError) as error:
+        raise FormatError(
+            f"{path}: its first line is no header: {error}. Check the file, or name its true format"
+        ) from error
+    return fields
 
 
 def header_of(path: Path, layout: Layout) -> list[str]:

@@ -83,7 +83,7 @@ def read(path: Path) -> Manifest:
         whole = cast(dict[str, Any], json.loads(read_plain(path)))
         version, body, told = whole["format"], whole["body"], whole["sha256"]
         found = hashlib.sha256(_canonical(body).encode()).hexdigest()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise SnapshotCorrupt(f"{path}: no snapshot manifest: {error!r}") from error
     if version not in READABLE:
         raise SnapshotForeign(

@@ -148,7 +148,7 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """
     try:
         return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise FormatError(
             f"{path}: not readable as Parquet: {error}. Check the file, or name its true format"
         ) from error
@@ -163,7 +163,9 @@ def parquet_batches(path: Path, file: pq.ParquetFile) -> Iterator[Records]:
         If the file breaks off midway.
     """
     try:
-        yield from file.iter_batches(batch_size=PIECE)
+        for batch in file.iter_batches(batch_size=PIECE):
+            batch.validate(full=True)  # damage may leave strings that are no text
+            yield batch
     except (OSError, pa.ArrowException) as error:
         raise SourceError(f"{path}: damaged: {error}. Fetch or write it again") from error
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))  # the fuzzer is `benchmarks/fuzz.py`'s own
 
 
 class Nursery:

@@ -168,6 +168,41 @@ def test_links_and_pipes_in_a_version_are_not_read(
         load(tmp_path / "v")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"steps": 9}, {"meta": {}}, {"x": 1}, {"sha256": "0" * 64}, {"sha256": None}, {"format": 5}],
+)
+def test_a_changed_head_is_noticed_by_all_who_read_it(
+    change: dict[str, object], state: ModelState, tmp_path: Path
+) -> None:
+    save(state, tmp_path / "v", item_ids=IDS, meta={"snapshot": 3})
+    path = tmp_path / "v" / "version.json"
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
+    for read in (load, read_meta):
+        with pytest.raises(VersionCorrupt, match="checksum"):
+            read(tmp_path / "v")
+
+
+def test_a_version_from_before_heads_had_checksums_is_read(
+    state: ModelState, tmp_path: Path
+) -> None:
+    save(state, tmp_path / "v", item_ids=IDS, meta={"snapshot": 3})
+    path = tmp_path / "v" / "version.json"
+    head = json.loads(path.read_bytes())
+    del head["sha256"]
+    path.write_text(json.dumps(head | {"format": 5}))
+    assert read_meta(tmp_path / "v") == {"snapshot": 3}
+    assert load(tmp_path / "v").item_ids == IDS
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a":' * 100_000, "[1]", '"x"'])
+def test_a_head_that_is_none_is_an_error_of_ours(content: str, tmp_path: Path) -> None:
+    (tmp_path / "version.json").write_text(content)
+    for read in (load, read_meta):
+        with pytest.raises(VersionCorrupt, match="not a whole"):
+            read(tmp_path)
+
+
 def test_another_format_or_other_counts_are_refused(state: ModelState, tmp_path: Path) -> None:
     save(state, tmp_path / "v", item_ids=IDS, meta={})
     path = tmp_path / "v" / "version.json"
@@ -195,6 +230,8 @@ def test_ids_that_do_not_fit_the_table_are_refused(state: ModelState, tmp_path: 
     (tmp_path / "v" / "items.json").write_bytes(fewer)
     head = json.loads((tmp_path / "v" / "version.json").read_bytes())
     head["files"]["items.json"] = hashlib.sha256(fewer).hexdigest()
+    del head["sha256"]  # as before format 6
+    head["format"] = 5
     (tmp_path / "v" / "version.json").write_text(json.dumps(head))
     with pytest.raises(VersionCorrupt, match="9 ids for 10 items"):
         load(tmp_path / "v")
