@@ -144,6 +144,17 @@ def test_json_nested_without_end_is_an_error_of_ours(
         read(tmp_path)
 
 
+def test_an_older_snapshot_under_a_newer_one_s_name_is_named(tmp_path: Path) -> None:
+    make_snapshots(tmp_path)
+    folder = tmp_path / "snapshots"
+    (folder / "0000000003.json").write_bytes((folder / "0000000001.json").read_bytes())
+    store = SnapshotStore(tmp_path, ManualClock())
+    found = store.newest()
+    assert found is not None
+    assert found.number == 2
+    assert [d.path.name for d in store.damaged] == ["0000000003.json"]
+
+
 def test_a_version_that_names_no_snapshot_is_an_error_of_ours(tmp_path: Path) -> None:
     make_version(tmp_path)
     state = Versions(tmp_path).open(1).load()
