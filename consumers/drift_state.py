@@ -6,6 +6,7 @@ nulls and detectors are not in it: they follow from the graph's edges, the model
 """
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -206,8 +207,11 @@ class DriftState:
 
 
 def resealed(value: object) -> bytes:
-    """A state as read from its JSON and changed since, as it is written."""
-    return _sealed(_Saved.model_validate(value))
+    """A state as read from its JSON and changed since, as it is written; what is none stays so."""
+    try:
+        return _sealed(_Saved.model_validate(value))
+    except ValidationError:
+        return json.dumps(value).encode()
 
 
 def _sealed(saved: _Saved) -> bytes:

@@ -14,7 +14,7 @@ from model.evidence import Calibration, nothing
 from model.state import ModelState
 from model.terms import Terms
 from model.trainer import finetune
-from model.version import load, read_meta, save
+from model.version import load, read_meta, save, sealed
 
 CONFIG = ModelConfig(dim=8, context=4, batch=32, item_neighbours=3)
 IDS = (*(f"item {n}" for n in range(9)), "ü\n")
@@ -147,7 +147,7 @@ def test_a_version_reads_its_own_files_and_no_others(
     save(state, tmp_path / "v", item_ids=IDS, meta={})
     path = tmp_path / "v" / "version.json"
     head = json.loads(path.read_bytes())
-    path.write_text(json.dumps(head | {"files": {**head["files"], name: "0" * 64}}))
+    path.write_bytes(sealed(head | {"files": {**head["files"], name: "0" * 64}}))
     with pytest.raises(VersionCorrupt, match="names other files"):
         load(tmp_path / "v")
 
