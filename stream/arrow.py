@@ -14,3 +14,9 @@ Records: TypeAlias = Any  # a pyarrow.RecordBatch or Table
 
 pa: Any = pyarrow
 pc: Any = pyarrow.compute
+
+
+def texts(column: Column) -> list[str]:
+    """The strings of a column: as `to_pylist`, faster, for columns without nulls."""
+    strings: list[str] = column.to_numpy(zero_copy_only=False).tolist()
+    return strings

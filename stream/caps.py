@@ -120,15 +120,35 @@ class Caps:
     ) -> None:
         """Put back what `rows` gave, of which the first has this number; all are watched."""
         skipped = max(0, len(user) - self._rows)
-        self.first = self.next = first + skipped
+        user, time_us = user[skipped:], time_us[skipped:]
+        self.first = first + skipped
+        self.next = self.first + len(user)
         self._room(self._rows if self.first else min(self._rows, max(_FIRST, len(user))))
-        for i in range(skipped, len(user)):
-            if user[i] >= 0:
-                self.shown(int(user[i]), campaign[i], int(time_us[i]))
-            else:
-                self._user[self.next % len(self._user)] = _NONE
-                self._campaign[self.next % len(self._user)] = self._numbers[campaign[i]]
-                self.next += 1
+        sequence = np.arange(self.first, self.next)
+        at = sequence % len(self._user)
+        self._user[at] = user
+        names = campaign[skipped:]
+        self._campaign[at] = np.fromiter(map(self._numbers.__getitem__, names), np.int32, len(at))
+        live = user >= 0
+        self._link(user[live], sequence[live], time_us[live])
+
+    def _link(
+        self, user: NDArray[np.int32], sequence: NDArray[np.int64], time_us: NDArray[np.int64]
+    ) -> None:
+        """Times of impressions being put back, and which was its user's one before."""
+        if not len(user):
+            return
+        at = sequence % len(self._user)
+        self._time_us[at] = time_us
+        latest = np.maximum.accumulate(np.append(self._latest_us, time_us))
+        self._latest_us = int(latest[-1])
+        self._disorder_us = max(self._disorder_us, int((latest[1:] - time_us).max()))
+        order = np.argsort(user, kind="stable")
+        who, when = user[order], sequence[order]
+        same = np.append(False, who[1:] == who[:-1])
+        self._before[at[order]] = np.where(same, np.append(_NONE, when[:-1]), _NONE)
+        ends = np.append(~same[1:], True)
+        self._heads.reserve(int(who[-1]) + 1)[who[ends]] = when[ends]
 
     def _of(self, user: int, now_us: int) -> list[tuple[str, int]]:
         """Campaign and time of a user's impressions that may still count, newest first."""

@@ -4,7 +4,7 @@ An item's description and its removal may reach us in either order. The later of
 time holds; at the same time, the removal does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from stream.growing import Growing
 from stream.zones import DAY_US
 
 _NEVER = -1
+_LAST = int(np.iinfo(np.int64).max)
 TEXT = "text"  # name of the vector, given or embedded, that stands for an item's text
 IMAGE = "image"  # of the vector that stands for its pictures, given in events
 
@@ -140,7 +141,7 @@ class Catalog:
         self._items: dict[int, ItemRecord] = {}
         self._campaigns: dict[str, CampaignRecord] = {}
         self._removed: Growing[np.bool_] = Growing(np.bool_)
-        self._expires: Growing[np.int64] = Growing(np.int64, np.iinfo(np.int64).max)
+        self._expires: Growing[np.int64] = Growing(np.int64, _LAST)
         self.changed_items: set[int] = set()
         self.changed_campaigns: set[str] = set()
 
@@ -204,15 +205,21 @@ class Catalog:
         campaigns: Iterable[tuple[str, CampaignRecord]],
     ) -> None:
         """Put back what a snapshot held."""
-        for number, record in items:
-            self._set(number, record)
+        self._items.update(items)
         self._campaigns.update(campaigns)
+        if self._items:
+            self._mark(list(self._items.items()))
         self.mark_saved()
 
     def _set(self, number: int, record: ItemRecord) -> None:
         self._items[number] = record
         self.changed_items.add(number)
-        self._removed.reserve(number + 1)[number] = record.removed
-        never = np.iinfo(np.int64).max
-        expires = never if record.expires_us is None else record.expires_us
-        self._expires.reserve(number + 1)[number] = expires
+        self._mark([(number, record)])
+
+    def _mark(self, items: Sequence[tuple[int, ItemRecord]]) -> None:
+        """Note which of these are removed, and when they expire."""
+        at = [number for number, _ in items]
+        top = max(at) + 1
+        self._removed.reserve(top)[at] = [record.removed for _, record in items]
+        expires = [record.expires_us for _, record in items]
+        self._expires.reserve(top)[at] = [_LAST if us is None else us for us in expires]

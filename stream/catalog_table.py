@@ -5,13 +5,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from stream.arrow import texts
 from stream.catalog import CampaignRecord, ItemRecord
 from stream.segments import Table
 
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 _PLAIN = [f.name for f in fields(ItemRecord) if f.name != "vectors"]
 
 
@@ -31,9 +34,11 @@ def item_table(items: Mapping[int, ItemRecord]) -> Table:
 
 def items_of(table: Table) -> Iterator[tuple[int, ItemRecord]]:
     """Back from `item_table`."""
-    rows = zip(*(table[c].to_pylist() for c in ("item", "record", "vectors")), strict=True)
-    for number, record, vectors in rows:
-        yield number, _from_json(json.loads(record), vectors)
+    numbers: list[int] = table["item"].to_numpy().tolist()
+    records: list[str] = texts(table["record"])
+    vectors: list[bytes] = table["vectors"].to_numpy(zero_copy_only=False).tolist()
+    for number, record, content in zip(numbers, records, vectors, strict=True):
+        yield number, _from_json(_decode(record), content)
 
 
 def campaign_table(campaigns: Mapping[str, CampaignRecord]) -> Table:
@@ -59,11 +64,12 @@ def _to_json(record: ItemRecord) -> str:
 
 
 def _from_json(plain: dict[str, Any], content: bytes) -> ItemRecord:
-    values = np.frombuffer(content, np.float32)
     vectors: dict[str, NDArray[np.float32]] = {}
-    at = 0
-    for name, length in plain.pop("vectors"):
-        vectors[name] = values[at : at + length]
-        at += length
+    named = plain.pop("vectors")
+    if named:
+        values, at = np.frombuffer(content, np.float32), 0
+        for name, length in named:
+            vectors[name] = values[at : at + length]
+            at += length
     plain["categories"] = tuple(plain["categories"])
     return ItemRecord(**plain, vectors=vectors)

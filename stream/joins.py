@@ -84,6 +84,7 @@ class Joins:
         every = np.arange(len(kind))
         if not any(refers):
             return Plan(every, self._born(kind, ids, refers), ids, refers)
+        self.pending.recall(refers)
         caused = list(map(_is_caused, kind, refers))
         if not any(caused):
             return Plan(every, self._born(kind, ids, refers), ids, refers)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from stream.arrow import texts
 from stream.caps import Caps
 from stream.catalog import CampaignRecord
 from stream.ledger import Ledger
@@ -128,6 +129,6 @@ def _restore_caps(caps: Caps, tables: list[Table], starts: list[int], first: int
     caps.restore(
         first,
         columns["user"].to_numpy(),
-        columns["campaign"].to_pylist(),
+        texts(columns["campaign"]),
         columns["time_us"].to_numpy(),
     )

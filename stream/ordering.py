@@ -11,7 +11,7 @@ are as far ahead. So a device that lives in next year makes nobody late, and aft
 watermark follows as soon as a few have come. An idle partition holds up no other: each has its own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from zlib import crc32
 
@@ -121,10 +121,11 @@ class Orderer:
             # at most as many rows as the open block has room for, however many are kept
             stop = min(n, start + self.seen.lanes.room(partition))
             ids, users, times = event_id[start:stop], user[start:stop], time_us[start:stop]
-            if self.seen.values.keys().isdisjoint(ids) and len(set(ids)) == len(ids):
+            known = self.seen.known(ids)
+            if not known and len(set(ids)) == len(ids):
                 fate[start:stop] = self._late(partition, ids, users, times)
             else:
-                fate[start:stop] = self._one_by_one(partition, ids, users, times.tolist())
+                fate[start:stop] = self._one_by_one(partition, ids, users, times.tolist(), known)
             kept = np.flatnonzero(fate[start:stop] == _KEEP)
             names = ids if len(kept) == len(ids) else [ids[i] for i in kept.tolist()]
             self.seen.add(partition, names)
@@ -163,13 +164,14 @@ class Orderer:
         ids: Sequence[str],
         users: Sequence[str],
         times: Sequence[int],
+        known: Collection[str] = (),
     ) -> list[int]:
         """Fates of events some of which are duplicates, of each other perhaps, or far ahead."""
-        seen, here = self.seen.values, set[str]()
+        here: set[str] = set()
         mark = self._mark(partition)
         fates: list[int] = []
         for name, user, time_us in zip(ids, users, times, strict=True):
-            if name in seen or name in here:
+            if name in known or name in here:
                 fates.append(_DUPLICATE)
             elif time_us < mark - self.config.lateness_us:
                 fates.append(_LATE)

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stream.arrow import Column, texts
 from stream.batch import Partition
 from stream.catalog_table import campaigns_of, items_of
 from stream.edges import EdgeRows
@@ -16,11 +17,11 @@ from stream.graph import Graph
 from stream.ledger_table import CAPS, ledger_state, restore_ledger
 from stream.manifest import Manifest
 from stream.ordering import Orderer, OrderingConfig
-from stream.segments import Segments, Table
+from stream.segments import Piece, Segments, Table
 from stream.state import State, lane_log, windows
 from stream.view import GraphConfig
 from stream.vocabulary import Vocabulary
-from stream.window import IdTable, IdWindow
+from stream.window import IdTable, IdWindow, Stored
 
 
 def small_state(state: State) -> dict[str, Any]:
@@ -129,23 +130,24 @@ class Restorer:
         return {Partition(topic, number): at for topic, number, at in rows}
 
     def _tables(self, log: str) -> list[Table]:
-        return [self._segments.read(piece) for piece in self._manifest.logs.get(log, ())]
+        return list(self._segments.read_all(self._manifest.logs.get(log, ())))
 
     def _names(self, log: str) -> list[str]:
-        return [name for table in self._tables(log) for name in table["name"].to_pylist()]
+        return [name for table in self._tables(log) for name in texts(table["name"])]
 
     def _edges(self, graph: Graph) -> None:
         first = int(self._manifest.state["first"])
         graph.edges.start_at(first)
-        for piece in self._manifest.logs.get("edges", ()):
-            table = self._segments.read(piece).slice(max(0, first - piece.start))
+        pieces = self._manifest.logs.get("edges", ())
+        for piece, table in zip(pieces, self._segments.read_all(pieces), strict=True):
             if max(first, piece.start) != graph.edges.next:
                 raise SnapshotCorrupt(
                     f"{self._segments.path(piece)}: begins with edge {piece.start}, "
                     f"expected {graph.edges.next}"
                 )
+            kept = table.slice(max(0, first - piece.start))
             graph.edges.append(
-                EdgeRows(*(table[c].to_numpy() for c in EdgeRows.__dataclass_fields__))
+                EdgeRows(*(kept[c].to_numpy() for c in EdgeRows.__dataclass_fields__))
             )
         for table in self._tables("amendments"):
             columns = [table[c].to_numpy() for c in ("sequence", "kind", "link")]
@@ -170,13 +172,25 @@ class Restorer:
                 f"snapshot {self._manifest.number}: ids are remembered in blocks of "
                 f"{stored['block']}, configured are {window.lanes.block}; keep the former"
             )
+        pieces: list[tuple[Partition, Piece]] = []
         for topic, number, rows in stored["rows"]:
             partition = Partition(topic, number)
             window.lanes.restore(partition, rows)
-            for piece in self._manifest.logs.get(lane_log(name, partition), ()):
-                table = self._segments.read(piece)
-                numbers = table["number"].to_pylist() if "number" in table.column_names else []
-                window.restore(partition, piece.chunk, table["id"].to_pylist(), numbers)
+            log = self._manifest.logs.get(lane_log(name, partition), ())
+            pieces += [(partition, piece) for piece in log]
+        tables = self._segments.read_all([piece for _, piece in pieces])
+        window.restore(
+            [
+                Stored(partition, piece.chunk, *_ids(table))
+                for (partition, piece), table in zip(pieces, tables, strict=True)
+            ]
+        )
+
+
+def _ids(table: Table) -> tuple[Column, NDArray[np.int64] | None]:
+    numbers = table["number"].to_numpy() if "number" in table.column_names else None
+    ids = table["id"]
+    return ids.chunk(0) if ids.num_chunks == 1 else ids.combine_chunks(), numbers
 
 
 def _by_partition(numbers: Mapping[Partition, int]) -> list[list[str | int]]:

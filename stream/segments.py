@@ -10,10 +10,12 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +25,9 @@ from stream.errors import SnapshotCorrupt
 # pyarrow has no types: these say what is meant where it comes in and goes out
 Table: TypeAlias = Any  # a pyarrow.Table
 Buffer: TypeAlias = Any  # bytes or a pyarrow.Buffer
+
+_READERS: Final = 2  # threads: hashing and reading need no interpreter
+_AHEAD: Final = 8  # pieces in memory that nobody has asked for yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,22 @@ class Segments:
                 f"{path}: SHA-256 is {found}, expected {piece.sha256} ({len(content)} bytes)"
             )
         return pa.ipc.open_file(pa.py_buffer(content)).read_all()
+
+    def read_all(self, pieces: Sequence[Piece]) -> Iterator[Table]:
+        """The rows of each piece, in order; others are read and hashed meanwhile.
+
+        Raises
+        ------
+        As `read`.
+        """
+        ahead: deque[Future[Table]] = deque()
+        with ThreadPoolExecutor(_READERS) as readers:
+            for piece in pieces:
+                ahead.append(readers.submit(self.read, piece))
+                if len(ahead) > _AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def write(self, chunk: int, start: int, table: Table, there: Iterable[Piece] = ()) -> Piece:
         """Write rows to a new file and force it to the disk, unless one of these pieces has them.

@@ -290,8 +290,8 @@ class SnapshotStore:
 
         def check(manifest: Manifest, segments: Segments) -> SnapshotInfo:
             for pieces in manifest.logs.values():
-                for piece in pieces:
-                    segments.read(piece)
+                for _ in segments.read_all(pieces):
+                    pass
             return _info(self._path(manifest.number), manifest)
 
         return self._first_valid(check)

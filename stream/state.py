@@ -16,7 +16,7 @@ from stream.graph import Graph
 from stream.ledger_table import ledger_changes
 from stream.ordering import Orderer
 from stream.segments import Change, Logs, Table
-from stream.veil import Veil
+from stream.veil import MARK, Veil
 from stream.vocabulary import Vocabulary
 from stream.window import IdTable, IdWindow
 
@@ -72,8 +72,7 @@ class State:
     def restored(self) -> None:
         """The windows are as they were saved: know what is hidden in them."""
         for window in windows(self).values():
-            for ids in window.ids():
-                self.veil.know(ids)
+            self.veil.know(window.beginning(MARK))
 
     def mark_saved(self) -> None:
         """All changes so far are on disk."""

@@ -89,7 +89,7 @@ def inside(state: State) -> object:
     return (
         graph.edges_by_name(),
         [column.tolist() for column in graph.recent(users, 5)],
-        sorted(state.orderer.seen.values),
+        remembered(state),
         [joins.pending.get(name) for name in IDS],
         {number: size for number, size in joins.pending.sizes(P).items() if size},
         sorted(joins.ahead.values.items()),
@@ -104,6 +104,15 @@ def inside(state: State) -> object:
         (graph.edges.next, graph.now_us),
         state.positions,
     )
+
+
+def remembered(state: State) -> list[str]:
+    """The ids of events that would be found to be repetitions."""
+    seen = state.orderer.seen
+    blocks = [(p, number) for p in seen.lanes.rows() for number in seen.sizes(p)]
+    ids = [name for p, number in blocks for name in seen.since(p, number, 0)[0]]
+    assert seen.known([*ids, "never seen"]) == set(ids)
+    return sorted(ids)
 
 
 @dataclass

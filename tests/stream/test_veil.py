@@ -27,7 +27,7 @@ def feed(state: State, rows: list[Row]) -> int:
 
 
 def remembered(state: State) -> set[str]:
-    return {name for window in windows(state).values() for ids in window.ids() for name in ids}
+    return {name for window in windows(state).values() for name in window.beginning("")}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,273 @@
+"""How long a crash keeps us, and what it costs to be ready for one.
+
+Run: ``python benchmarks/recovery.py``. States of 1M and 10M edges are grown from events in four
+partitions, with their catalogue, campaigns with caps, and the default configuration: every
+partition remembers its last 2,000,000 event ids, and the last 1,000,000 that something may refer
+to. Then, for each size:
+
+- a commit is measured after about 10,000 changed edges: new ones, and impressions anywhere among
+  the remembered ones that are clicked or converted; with ``--erased N`` also users are erased who
+  had so many edges, which are written over at once wherever they are;
+- a new process is started and timed from its start until it has opened the folder by
+  `SnapshotStore.load`, which checks every SHA-256, has answered `recent`, and has taken its next
+  batch. The folder's pages are dropped from the page cache before that (``posix_fadvise``), and
+  once more they are left in it.
+
+Beside these, in the same way: the floor, a process that reads the same files and hashes them; and
+a process that unpickles the same state, without any check.
+
+``python benchmarks/recovery.py --edges 1000000`` measures one size. Progress goes to stderr; the
+last line of stdout is JSON: ``recovery_s_1m``, ``recovery_s_10m`` (pages dropped),
+``snapshot_cost_ratio`` (median wall time of a commit, large over small), and what else was found:
+CPU seconds of the new process (``cpu``), which other programs on the machine disturb less.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from recovery_traffic import PARTITIONS, Traffic, feed, grown, user
+
+from stream.clock import SystemClock
+from stream.snapshot import SnapshotStore
+from stream.state import State, windows
+
+SMALL, LARGE, ROUNDS, OPENED = 1_000_000, 10_000_000, 15, 3
+NEW, ANSWERED, CONVERTED = 8_500, 1_200, 300  # changed edges of a commit
+
+
+def say(text: str) -> None:
+    """Show progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+# -- what the new processes do
+
+
+def open_state(folder: Path) -> dict[str, float]:
+    """Load, answer, take a batch; seconds of each."""
+    start = time.perf_counter()
+    state = SnapshotStore(folder, SystemClock()).load()
+    assert state is not None
+    loaded = time.perf_counter()
+    known = state.graph.users.find([user(n) for n in range(1_000)])
+    recent = state.graph.recent(known, 20)
+    assert (recent.item >= 0).any()
+    answered = time.perf_counter()
+    traffic = Traffic(1_000_000, np.random.default_rng(5))
+    traffic.made = 1 << 40  # ids that nobody knows
+    made = traffic.batch(traffic.lanes[0], 1_000, answers=0, conversions=0)
+    ready = time.perf_counter()
+    before = state.graph.edges.next
+    feed(state, made)
+    assert state.graph.edges.next == before + 1_000
+    done = time.perf_counter()
+    return {
+        "load_s": loaded - start,
+        "recent_s": answered - loaded,
+        "batch_s": done - ready,
+        "cpu_s": time.process_time(),
+    }
+
+
+def hash_files(folder: Path) -> dict[str, float]:
+    """Read and hash every file: what no reader that checks them can go below on one core."""
+    start = time.perf_counter()
+    size = 0
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            hashlib.sha256(content).hexdigest()
+            size += len(content)
+    took = time.perf_counter() - start
+    return {"load_s": took, "bytes": size, "cpu_s": time.process_time()}
+
+
+def unpickle(folder: Path) -> dict[str, float]:
+    """Read the same state as plain Python and NumPy objects."""
+    start = time.perf_counter()
+    with (folder / "plain.pickle").open("rb") as file:
+        plain = pickle.load(file)
+    assert plain
+    return {"load_s": time.perf_counter() - start, "cpu_s": time.process_time()}
+
+
+# -- what the first process does
+
+
+def plain(state: State) -> dict[str, Any]:
+    """What a snapshot holds, as a person with a pickle would keep it."""
+    graph = state.graph
+    rows = graph.edges.rows(graph.edges.first, graph.edges.next)
+    users = list(graph.users.names)
+    return {
+        "users": {name: n for n, name in enumerate(users)},
+        "items": {name: n for n, name in enumerate(graph.items.names)},
+        "edges": [rows.user, rows.item, rows.time_us, rows.kind, rows.link],
+        "degrees": [graph.degrees.count.data, graph.degrees.period.data],
+        "catalog": {n: (r.title, r.categories, r.price) for n, r in graph.catalog.items.items()},
+        "windows": {
+            name: [
+                window.since(partition, number, 0)
+                for partition in window.lanes.rows()
+                for number in window.sizes(partition)
+            ]
+            for name, window in windows(state).items()
+        },
+        "seen": dict(state.orderer.seen.values),
+    }
+
+
+def drop_pages(folder: Path) -> None:
+    """Ask the kernel to forget what it holds of these files, all of which are on the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def in_a_new_process(how: str, folder: Path, *, cold: bool) -> dict[str, float]:
+    """Medians over new processes; ``total_s`` from the start of the process to its last line."""
+    found: list[dict[str, float]] = []
+    for _ in range(OPENED):
+        if cold:
+            drop_pages(folder)
+        start = time.perf_counter()
+        with subprocess.Popen(
+            [sys.executable, __file__, how, str(folder)], stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            line = child.stdout.readline()
+            total = time.perf_counter() - start
+        found.append({**json.loads(line), "total_s": total})
+    return {name: round(float(np.median([f[name] for f in found])), 3) for name in found[0]}
+
+
+def change(state: State, traffic: Traffic, rng: np.random.Generator, erased: int) -> int:
+    """Change about 10,000 edges, some of them long there; how many were."""
+    graph, before = state.graph, state.graph.edges.next
+    blanked = 0
+    while blanked < erased:
+        lane = traffic.lanes[int(rng.integers(PARTITIONS))]
+        number = int(rng.choice(lane.users))
+        count = len(graph.erased)
+        feed(state, traffic.erasures(lane, [number]))
+        blanked += len(graph.erased) - count
+    for lane in traffic.lanes:
+        n = (NEW + CONVERTED) // PARTITIONS
+        answers, conversions = ANSWERED // PARTITIONS, CONVERTED // PARTITIONS
+        feed(state, traffic.batch(lane, n, answers, conversions))
+    old = {s for s in graph.joins.amended if s < before}
+    return graph.edges.next - before + len(old) + blanked
+
+
+def commits(
+    state: State, traffic: Traffic, store: SnapshotStore, rng: np.random.Generator, erased: int
+) -> dict[str, float]:
+    """Medians and means over commits of the same change."""
+    cpu: list[float] = []
+    wall: list[float] = []
+    size: list[int] = []
+    changed: list[int] = []
+    for _ in range(ROUNDS):
+        changed.append(change(state, traffic, rng, erased))
+        start, began = time.process_time(), time.perf_counter()
+        info = store.commit(state)
+        cpu.append(time.process_time() - start)
+        wall.append(time.perf_counter() - began)
+        size.append(info.bytes_written)
+    return {
+        "changed": float(np.median(changed)),
+        "commit_ms": round(float(np.median(wall)) * 1e3, 2),
+        "commit_mean_ms": round(float(np.mean(wall)) * 1e3, 2),
+        "commit_cpu_ms": round(float(np.median(cpu)) * 1e3, 2),
+        "commit_bytes": float(np.median(size)),
+    }
+
+
+def measure(edges: int, root: Path, erased: int) -> dict[str, float]:
+    """Grow a state, save it often, and open it in new processes."""
+    rng = np.random.default_rng(11)
+    say(f"{edges:,} edges: growing")
+    state, traffic = grown(edges, rng)
+    sizes = {n: sum(sum(w.sizes(p).values()) for p in w.lanes.rows()) for n, w in
+             windows(state).items()}  # fmt: skip
+    say(f"  {len(state.graph.users):,} users, {len(state.graph.items):,} items, "
+        f"{len(state.graph.ledger.caps):,} impressions towards caps, ids {sizes}")  # fmt: skip
+    folder = root / "state"
+    store = SnapshotStore(folder, SystemClock())
+    start = time.perf_counter()
+    first = store.commit(state)
+    say(f"  first commit: {first.bytes_written:,} B in {time.perf_counter() - start:.2f} s")
+    found = commits(state, traffic, store, rng, erased)
+    say(f"  commits: {found}")
+    store.close()
+    (root / "plain").mkdir()
+    with (root / "plain" / "plain.pickle").open("wb") as file:
+        pickle.dump(plain(state), file, pickle.HIGHEST_PROTOCOL)
+    del state, traffic
+    for name, how, where, cold in (
+        ("recovery", "open", folder, True),
+        ("recovery_warm", "open", folder, False),
+        ("floor", "hash", folder, True),
+        ("pickle", "pickle", root / "plain", True),
+    ):
+        took = in_a_new_process(how, where, cold=cold)
+        say(f"  {name}: {took}")
+        found[f"{name}_s"] = took["total_s"]
+        found[f"{name}_load_s"] = took["load_s"]
+        found[f"{name}_cpu_s"] = took["cpu_s"]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("how", nargs="?", choices=["measure", "open", "hash", "pickle"])
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--edges", type=int, action="append")
+    parser.add_argument("--root", type=Path, help="where to keep the states (default: temporary)")
+    parser.add_argument("--erased", type=int, default=0, help="edges of erased users, a commit")
+    options = parser.parse_args()
+    if options.folder is not None:
+        act = {"open": open_state, "hash": hash_files, "pickle": unpickle}
+        print(json.dumps(act[options.how](options.folder)), flush=True)
+        os._exit(0)  # freeing gigabytes takes time that is nobody's
+    sizes: list[int] = options.edges or [SMALL, LARGE]
+    found: dict[int, dict[str, float]] = {}
+    for edges in sizes:
+        with tempfile.TemporaryDirectory(dir=options.root) as folder:
+            found[edges] = measure(edges, Path(folder), options.erased)
+    if len(sizes) == 1:
+        print(json.dumps(found[sizes[0]]))
+        return
+    small, large = (found[edges] for edges in sizes)
+    result = {
+        "recovery_s_1m": small["recovery_s"],
+        "recovery_s_10m": large["recovery_s"],
+        "snapshot_cost_ratio": round(large["commit_ms"] / small["commit_ms"], 3),
+        "snapshot_cpu_ratio": round(large["commit_cpu_ms"] / small["commit_cpu_ms"], 3),
+        "snapshot_bytes_ratio": round(large["commit_bytes"] / small["commit_bytes"], 3),
+        "snapshot_ms_10m": large["commit_ms"],
+        "recovery_warm_s_10m": large["recovery_warm_s"],
+        "recovery_cpu_s_10m": large["recovery_cpu_s"],
+        "hash_floor_s_10m": large["floor_s"],
+        "pickle_s_10m": large["pickle_s"],
+        "pickle_cpu_s_10m": large["pickle_cpu_s"],
+        "over_floor": round(large["recovery_s"] / large["floor_s"], 2),
+        "over_pickle": round(large["recovery_s"] / large["pickle_s"], 2),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
