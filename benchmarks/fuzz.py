@@ -6,7 +6,7 @@ defaults, in two processes (``--workers``).
 - Messages of every type, most of them damaged (fields, bytes, envelopes, headers), are decoded in
   batches. Each must come out as what a second, slow reading of it says (the standard library's JSON
   and the models of the contract), or as a dead letter with its reason; the same among other
-  neighbours, in another order and alone. Every eighth batch goes on through orderer and graph.
+  neighbours, in another order and alone. Every fourth batch goes on through orderer and graph.
 - Files of events (JSON lines, CSV, Parquet), a tenth as many as those of state, are read by the
   file source in two cuts.
 - Files of state (graph snapshots, a model version, the record of what was published, the drift

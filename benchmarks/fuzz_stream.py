@@ -21,7 +21,7 @@ from stream.state import State
 from stream.view import GraphConfig
 
 NOW_US = 1_795_392_000_000_000  # 2026-11-23
-BATCH, SHOWN, GRAPH_EVERY = 500, 10, 8
+BATCH, SHOWN, GRAPH_EVERY = 500, 10, 4
 PARTITIONS = (Partition("events", 0), Partition("events", 1))
 Fate = Row | tuple[str, str]  # what was read, or reason and detail of the dead letter
 
@@ -62,7 +62,7 @@ class MessageFuzz:
         self._codec = Codec(self._limits, ManualClock(NOW_US))
         graph = GraphConfig(window_us=40 * 86_400_000_000, degree_cap=500, join_rows=2_000,
                             join_block=256, slab_rows=1 << 14)  # fmt: skip
-        ordering = OrderingConfig(remembered=4_000, block=512)
+        ordering = OrderingConfig(remembered=4_000, block=512, lateness_us=4 * 86_400_000_000)
         self.state = State(Graph(graph), Orderer(ordering))
         self._applied = 0
 

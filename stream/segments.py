@@ -162,7 +162,8 @@ class Segments:
     def extend(self, pieces: tuple[Piece, ...], change: Change) -> tuple[Piece, ...]:
         """Write a change, merging small pieces into it; the pieces that its log now has."""
         before = [p for p in pieces if p.chunk < change.chunk]
-        mine = [] if change.whole else [p for p in pieces if p.chunk == change.chunk]
+        there = [p for p in pieces if p.chunk == change.chunk]
+        mine = [] if change.whole else list(there)
         after = [p for p in pieces if p.chunk > change.chunk]
         tables, start, rows = [change.table], change.start, change.table.num_rows
         while mine and (change.seal or mine[-1].rows <= 2 * rows):
@@ -172,7 +173,7 @@ class Segments:
         table = pa.concat_tables(tables).combine_chunks()
         if change.key and len(tables) > 1:
             table = _last_of_each(table, change.key)
-        return (*before, *mine, self.write(change.chunk, start, table, pieces), *after)
+        return (*before, *mine, self.write(change.chunk, start, table, there), *after)
 
     def sync(self) -> None:
         """Force the folder itself to the disk: the names of the files."""

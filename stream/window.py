@@ -310,9 +310,10 @@ class IdTable:
         """As `IdWindow.since`."""
         block = self.lanes.blocks(partition)[number]
         ids, numbers = _since(block.stored, start)
-        rest = max(0, start - _rows(block.stored))
-        ids += islice(block.ids, rest, None)
-        numbers += islice(block.ids.values(), rest, None)
+        # from the end: what was written before need not be passed over
+        new = len(block.ids) - max(0, start - _rows(block.stored))
+        ids += list(islice(reversed(block.ids), new))[::-1]
+        numbers += list(islice(reversed(block.ids.values()), new))[::-1]
         return ids, numbers
 
     def restore(self, stored: Sequence[Stored]) -> None:

