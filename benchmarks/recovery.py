@@ -171,63 +171,87 @@ def change(state: State, traffic: Traffic, rng: np.random.Generator, erased: int
     return graph.edges.next - before + len(old) + blanked
 
 
-def commits(
-    state: State, traffic: Traffic, store: SnapshotStore, rng: np.random.Generator, erased: int
-) -> dict[str, float]:
-    """Medians and means over commits of the same change."""
-    cpu: list[float] = []
-    wall: list[float] = []
-    size: list[int] = []
-    changed: list[int] = []
+class Saved:
+    """A state that was grown and is saved after each change.
+
+    Parameters
+    ----------
+    edges : int
+    root : Path
+        An empty folder.
+    erased : int
+        Edges of users who are erased before each commit.
+    """
+
+    def __init__(self, edges: int, root: Path, erased: int) -> None:
+        self.edges, self._root, self._erased = edges, root, erased
+        self._rng = np.random.default_rng(11)
+        say(f"{edges:,} edges: growing")
+        self._state, self._traffic = grown(edges, self._rng)
+        graph = self._state.graph
+        ids = {
+            name: sum(sum(window.sizes(p).values()) for p in window.lanes.rows())
+            for name, window in windows(self._state).items()
+        }
+        say(f"  {len(graph.users):,} users, {len(graph.items):,} items")
+        say(f"  {len(graph.ledger.caps):,} impressions towards caps, ids remembered {ids}")
+        self._store = SnapshotStore(root / "state", SystemClock())
+        start = time.perf_counter()
+        first = self._store.commit(self._state)
+        say(f"  first commit: {first.bytes_written:,} B in {time.perf_counter() - start:.2f} s")
+        self._taken: list[tuple[float, ...]] = []
+
+    def commit(self) -> None:
+        """Change, save, and take the time of the saving."""
+        changed = change(self._state, self._traffic, self._rng, self._erased)
+        cpu, wall = time.process_time(), time.perf_counter()
+        info = self._store.commit(self._state)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        self._taken.append((changed, 1e3 * wall, 1e3 * cpu, info.bytes_written))
+
+    def cost(self) -> dict[str, float]:
+        """Medians over the commits."""
+        names = ("changed", "commit_ms", "commit_cpu_ms", "commit_bytes")
+        middle = np.median(np.array(self._taken), axis=0).tolist()
+        return {name: round(value, 2) for name, value in zip(names, middle, strict=True)}
+
+    def close(self) -> None:
+        """Write the pickle, and forget the state."""
+        self._store.close()
+        (self._root / "plain").mkdir()
+        with (self._root / "plain" / "plain.pickle").open("wb") as file:
+            pickle.dump(plain(self._state), file, pickle.HIGHEST_PROTOCOL)
+        del self._state, self._traffic
+
+    def open(self) -> dict[str, float]:
+        """Open what was saved in new processes."""
+        found: dict[str, float] = {}
+        for name, how, folder, cold in (
+            ("recovery", "open", "state", True),
+            ("recovery_warm", "open", "state", False),
+            ("floor", "hash", "state", True),
+            ("pickle", "pickle", "plain", True),
+        ):
+            took = in_a_new_process(how, self._root / folder, cold=cold)
+            say(f"{self.edges:,} edges: {name}: {took}")
+            for part in ("total_s", "load_s", "cpu_s"):
+                found[f"{name}_{part}"] = took[part]
+        return found
+
+
+def measure(sizes: list[int], root: Path, erased: int) -> list[dict[str, float]]:
+    """All sizes; their commits one after the other, so that the disk is as busy for each."""
+    saved: list[Saved] = []
+    for edges in sizes:
+        (root / str(edges)).mkdir()
+        saved.append(Saved(edges, root / str(edges), erased))
     for _ in range(ROUNDS):
-        changed.append(change(state, traffic, rng, erased))
-        start, began = time.process_time(), time.perf_counter()
-        info = store.commit(state)
-        cpu.append(time.process_time() - start)
-        wall.append(time.perf_counter() - began)
-        size.append(info.bytes_written)
-    return {
-        "changed": float(np.median(changed)),
-        "commit_ms": round(float(np.median(wall)) * 1e3, 2),
-        "commit_mean_ms": round(float(np.mean(wall)) * 1e3, 2),
-        "commit_cpu_ms": round(float(np.median(cpu)) * 1e3, 2),
-        "commit_bytes": float(np.median(size)),
-    }
-
-
-def measure(edges: int, root: Path, erased: int) -> dict[str, float]:
-    """Grow a state, save it often, and open it in new processes."""
-    rng = np.random.default_rng(11)
-    say(f"{edges:,} edges: growing")
-    state, traffic = grown(edges, rng)
-    sizes = {n: sum(sum(w.sizes(p).values()) for p in w.lanes.rows()) for n, w in
-             windows(state).items()}  # fmt: skip
-    say(f"  {len(state.graph.users):,} users, {len(state.graph.items):,} items, "
-        f"{len(state.graph.ledger.caps):,} impressions towards caps, ids {sizes}")  # fmt: skip
-    folder = root / "state"
-    store = SnapshotStore(folder, SystemClock())
-    start = time.perf_counter()
-    first = store.commit(state)
-    say(f"  first commit: {first.bytes_written:,} B in {time.perf_counter() - start:.2f} s")
-    found = commits(state, traffic, store, rng, erased)
-    say(f"  commits: {found}")
-    store.close()
-    (root / "plain").mkdir()
-    with (root / "plain" / "plain.pickle").open("wb") as file:
-        pickle.dump(plain(state), file, pickle.HIGHEST_PROTOCOL)
-    del state, traffic
-    for name, how, where, cold in (
-        ("recovery", "open", folder, True),
-        ("recovery_warm", "open", folder, False),
-        ("floor", "hash", folder, True),
-        ("pickle", "pickle", root / "plain", True),
-    ):
-        took = in_a_new_process(how, where, cold=cold)
-        say(f"  {name}: {took}")
-        found[f"{name}_s"] = took["total_s"]
-        found[f"{name}_load_s"] = took["load_s"]
-        found[f"{name}_cpu_s"] = took["cpu_s"]
-    return found
+        for one in saved:
+            one.commit()
+    for one in saved:
+        say(f"{one.edges:,} edges: commits: {one.cost()}")
+        one.close()
+    return [{**one.cost(), **one.open()} for one in saved]
 
 
 def main() -> None:
@@ -243,28 +267,25 @@ def main() -> None:
         print(json.dumps(act[options.how](options.folder)), flush=True)
         os._exit(0)  # freeing gigabytes takes time that is nobody's
     sizes: list[int] = options.edges or [SMALL, LARGE]
-    found: dict[int, dict[str, float]] = {}
-    for edges in sizes:
-        with tempfile.TemporaryDirectory(dir=options.root) as folder:
-            found[edges] = measure(edges, Path(folder), options.erased)
-    if len(sizes) == 1:
-        print(json.dumps(found[sizes[0]]))
+    with tempfile.TemporaryDirectory(dir=options.root) as folder:
+        found = measure(sizes, Path(folder), options.erased)
+    if len(sizes) != 2:
+        print(json.dumps(dict(zip(sizes, found, strict=True))))
         return
-    small, large = (found[edges] for edges in sizes)
+    small, large = found
     result = {
-        "recovery_s_1m": small["recovery_s"],
-        "recovery_s_10m": large["recovery_s"],
+        "recovery_s_1m": small["recovery_total_s"],
+        "recovery_s_10m": large["recovery_total_s"],
         "snapshot_cost_ratio": round(large["commit_ms"] / small["commit_ms"], 3),
         "snapshot_cpu_ratio": round(large["commit_cpu_ms"] / small["commit_cpu_ms"], 3),
         "snapshot_bytes_ratio": round(large["commit_bytes"] / small["commit_bytes"], 3),
         "snapshot_ms_10m": large["commit_ms"],
-        "recovery_warm_s_10m": large["recovery_warm_s"],
+        "recovery_warm_s_10m": large["recovery_warm_total_s"],
         "recovery_cpu_s_10m": large["recovery_cpu_s"],
-        "hash_floor_s_10m": large["floor_s"],
-        "pickle_s_10m": large["pickle_s"],
-        "pickle_cpu_s_10m": large["pickle_cpu_s"],
-        "over_floor": round(large["recovery_s"] / large["floor_s"], 2),
-        "over_pickle": round(large["recovery_s"] / large["pickle_s"], 2),
+        "hash_floor_s_10m": large["floor_total_s"],
+        "pickle_s_10m": large["pickle_total_s"],
+        "over_floor": round(large["recovery_total_s"] / large["floor_total_s"], 2),
+        "over_pickle": round(large["recovery_total_s"] / large["pickle_total_s"], 2),
     }
     print(json.dumps(result))
 

@@ -237,7 +237,7 @@ def slope(lives: list[Life]) -> tuple[float, list[float], float]:
     seen = [life for life in lives if life.rss_mb]
     hours = np.array([life.seen_s for life in seen]) / 3_600
     held = np.array([life.rss_mb for life in seen])
-    fit = linregress(hours, held)
+    fit: Any = linregress(hours, held)
     wide = float(student.ppf(0.975, len(seen) - 2)) * fit.stderr
     return fit.slope, [fit.slope - wide, fit.slope + wide], float(np.median(held))
 
