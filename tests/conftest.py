@@ -4,7 +4,7 @@ A server that cannot be had fails the tests that need it, with the reason; ``-m 
 (`make test-unit`) is the way to do without. GOAT_KAFKA and GOAT_QDRANT name servers to use instead.
 
 Beside each other (`-n`) all tests that need a server go to one worker, so that each server is
-started once, and the rest go file by file.
+started once, and the rest go file by file; those that kill programs each by itself.
 """
 
 import os
@@ -26,8 +26,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        group = item.path.as_posix()
-        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+        fixtures = getattr(item, "fixturenames", ())
+        group = item.nodeid if "nursery" in fixtures else item.path.as_posix()
+        if SERVER_FIXTURES.intersection(fixtures):
             item.add_marker(pytest.mark.servers)
             group = "servers"
         item.add_marker(pytest.mark.xdist_group(group))

@@ -1,8 +1,10 @@
 """Fixtures of the tests of faults."""
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MEMORY = Path("/dev/shm")
 sys.path.insert(0, str(ROOT / "benchmarks"))  # the fuzzer is `benchmarks/fuzz.py`'s own
 
 
@@ -62,6 +65,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if faults:
         told = {"faults": sum(faults.values()), **found, "by_kind": dict(sorted(faults.items()))}
         terminalreporter.write_line(json.dumps(told))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where a program lives that is killed and not cut off: in memory, where that can be had."""
+    if not os.access(MEMORY, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="goat-faults-") as name:
+        yield Path(name)
 
 
 @pytest.fixture(scope="session")

@@ -62,12 +62,12 @@ class Case:
 @pytest.mark.parametrize("mark", [*MARKS, WRITE])
 def test_a_kill_at_any_mark_changes_nothing(
     nursery: Nursery,
-    tmp_path: Path,
+    folder: Path,
     record_property: Callable[[str, object], None],
     mark: str,
     seed: int,
 ) -> None:
-    case = Case(nursery, tmp_path, mark, seed)
+    case = Case(nursery, folder, mark, seed)
     third = sum(map(len, topic(seed))) // 3
     case.ingest(armed=True, limit=third)
     case.ingest(armed=False, limit=third // 2)
