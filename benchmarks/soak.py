@@ -154,7 +154,8 @@ class Soak:
         if self._program is not None:
             self._program.terminate()
             self._program.wait(120)
-        self.goat.run("ingest", "--quiet", "--limit", str(max(1, self.unread())))
+        if left := self.unread():
+            self.goat.run("ingest", "--quiet", "--limit", str(left))
 
     def unread(self) -> int:
         """Messages of the topic that the saved state has not taken."""
