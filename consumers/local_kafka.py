@@ -10,7 +10,7 @@ from subprocess import run
 from typing import Protocol, cast
 
 from consumers.errors import ServerUnavailable
-from consumers.local_cache import digest
+from consumers.local_cache import digest, one_at_a_time
 from consumers.local_process import (
     ServerProcess,
     free_ports,
@@ -127,7 +127,8 @@ def jars(cache: Path) -> list[Path]:
     """
     pinned = [line.split() for line in JARS.read_text().splitlines() if not line.startswith("#")]
     fetch = _fetcher(cache / "maven")
-    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+    # Two that fetch the same jar are in each other's way.
+    with one_at_a_time(cache / "maven.lock"), ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
         return list(pool.map(partial(_verified, fetch), pinned))
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
@@ -29,6 +30,14 @@ class TestCache:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         monkeypatch.setattr(local_cache, "__file__", str(tmp_path / "site" / "consumers" / "x.py"))
         assert local_cache.cache_dir() == tmp_path / "goatstream"
+
+
+def test_two_processes_fill_a_cache_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "cache" / "maven.lock"
+    with local_cache.one_at_a_time(path):
+        command = ["flock", "--nonblock", str(path), "true"]
+        assert subprocess.run(command, check=False).returncode == 1
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 class TestKafka:
