@@ -116,6 +116,8 @@ class Ingestor:
             return
         if publisher.live is None:
             publisher.frontier.let_go(set(publisher.frontier.ahead))  # nobody sees anything
+        if extra.get("behind"):  # saved before what had been touched could be written
+            self.pipeline.live.touch_all()
         if self.replay and self._unserved(publisher):
             self._serve_ours(publisher)
             self._finish_adopting()
@@ -316,9 +318,11 @@ class Ingestor:
         noted = self.scheduler.noted if self.scheduler is not None else 0
         progress: dict[str, JSON] = {"warming": self._warming, "since_finetune": noted}
         progress["embedder"] = self.pipeline.texts.name
+        publisher = self.pipeline.publisher
+        progress["behind"] = publisher is not None and bool(publisher.frontier.ahead)
         with span("commit"):
-            if self.pipeline.publisher is not None:
-                self.pipeline.publisher.flush()
+            if publisher is not None:
+                publisher.flush()
             info = self.pipeline.commit(progress, self.source.advise)
         positions = {str(partition): offset for partition, offset in info.positions.items()}
         log.info("committed", snapshot=info.number, positions=positions)

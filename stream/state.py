@@ -221,8 +221,11 @@ def _catalog_changes(catalog: Catalog, logs: Logs) -> Iterator[Change]:
 def _window_changes(name: str, window: IdWindow | IdTable, logs: Logs) -> Iterator[Change]:
     for partition, rows in window.lanes.rows().items():
         log = lane_log(name, partition)
+        held: dict[int, int] = {}
+        for piece in logs.get(log, ()):
+            held[piece.chunk] = held.get(piece.chunk, 0) + piece.rows
         for number, size in window.sizes(partition).items():
-            written = rows_in(logs, log, number)
+            written = held.get(number, 0)
             if whole := (partition, number) in window.renamed:
                 written = 0
             if size > written:

@@ -115,7 +115,15 @@ def settings(state: Path) -> Settings:
     return Settings(state=state, lateness_s=LATENESS_S, embedder="given")
 
 
-def ingest(state: Path, messages: Sequence[list[bytes]], doom: Doom, limit: int | None) -> None:
+def ingest(
+    state: Path,
+    messages: Sequence[list[bytes]],
+    doom: Doom,
+    limit: int | None,
+    *,
+    every_s: float = 1.0,
+    batch: int = 30,
+) -> None:
     """The fast path over a topic, from where the state is to its end."""
     clock = Clock()
     index = Watched(EdgeIndex(state / "index"), state / "notes", doom)
@@ -132,8 +140,8 @@ def ingest(state: Path, messages: Sequence[list[bytes]], doom: Doom, limit: int 
         clock,
         Stop(),
         limit=limit,
-        batch=30,
-        snapshot_every_s=1.0,
+        batch=batch,
+        snapshot_every_s=every_s,
     ).run()
     for part in (publisher, letters, pipeline.snapshots):
         part.close()
@@ -177,7 +185,7 @@ def run(order: dict[str, Any]) -> None:
         return
     written: list[list[str]] = json.loads(Path(order["messages"]).read_text())
     messages = [[value.encode("latin-1") for value in part] for part in written]
-    ingest(state, messages, doom, order["limit"])
+    ingest(state, messages, doom, order["limit"], every_s=order["every_s"], batch=order["batch"])
 
 
 def forked(work: Callable[[], None], log: Path) -> int:

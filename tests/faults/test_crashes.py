@@ -84,6 +84,28 @@ def test_a_kill_at_any_mark_changes_nothing(
     assert case.kills, f"{mark} was never passed"
 
 
+@pytest.mark.parametrize("commits", range(30, 38))
+def test_a_kill_while_it_catches_up_leaves_nobody_behind(
+    nursery: Nursery, folder: Path, commits: int
+) -> None:
+    """Saved on the way to where readers are: what was touched is not touched again, and written."""
+    state, file = folder / "state", folder / "messages.json"
+    state.mkdir()
+    file.write_text(json.dumps([[m.decode("latin-1") for m in p] for p in topic(0)]))
+    most = sum(map(len, topic(0))) - 450  # few users come again after that
+    assert nursery.run(state, "ingest", messages=str(file), limit=most) == 0
+    assert nursery.run(state, "finetune") == 0
+    # Before a write of vectors whose offsets are on the disk already.
+    before = {"mark": WRITE, "occurrence": 41, "every_s": 100.0}
+    assert nursery.run(state, "ingest", messages=str(file), **before) < 0
+    # Then in smaller batches, saved after each, so that it ends within the one of before.
+    saved = {"mark": "Step.OFFSETS", "occurrence": commits, "every_s": 0.01, "batch": 7}
+    assert nursery.run(state, "ingest", messages=str(file), **saved) < 0
+    assert nursery.run(state, "ingest", messages=str(file)) == 0
+    found = verdict(state, 0)
+    assert not found, vars(found)
+
+
 def test_the_streams_are_worth_it() -> None:
     counts = Counter[str]()
     for seed in range(20):
