@@ -48,6 +48,8 @@ def test_a_full_disk_stops_it_and_room_lets_it_go_on(
     # The engine's files are its own: here it is what we write that finds no room.
     (tmp_path / "index").mkdir()
     (state / "index").symlink_to(tmp_path / "index")
+    (tmp_path / "notes").touch()  # the test's own
+    (state / "notes").symlink_to(tmp_path / "notes")
     assert nursery.run(state, "ingest", messages=file, limit=third) == 0
     assert nursery.run(state, "finetune") == 0
     rng, ballast, stopped = np.random.default_rng(seed), small / "ballast", 0
