@@ -45,7 +45,7 @@ class Frontier:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._written: dict[Partition, int] = {}
-        self._turn = 0
+        self._turn = self._place = 0  # of the newest half: its number, and which it is
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             content = os.pread(self._file, os.fstat(self._file).st_size, 0)
@@ -53,9 +53,10 @@ class Frontier:
             raise PublishError(f"{path}: cannot be read: {error}") from error
         self._half = max(HALF, len(content) // 2)
         halves = content[: self._half], content[self._half :]
-        whole = [found for half in halves if (found := _parse(half)) is not None]
-        if whole:
-            self._turn, self._written = max(whole, key=lambda one: one[0])
+        for place, half in enumerate(halves):
+            found = _parse(half)
+            if found is not None and found[0] > self._turn:
+                (self._turn, self._written), self._place = found, place
         self.ahead: Mapping[Partition, int] = dict(self._written)
 
     def reached(self, positions: Mapping[Partition, int]) -> bool:
@@ -97,21 +98,20 @@ class Frontier:
         try:
             if len(line) > self._half:
                 self._grow(2 * len(line))
-            os.pwrite(self._file, line.ljust(self._half), self._half * (turn % 2))
+            place = 1 - self._place
+            os.pwrite(self._file, line.ljust(self._half), self._half * place)
             os.fdatasync(self._file)
         except OSError as error:
             raise PublishError(f"{self._path}: cannot be written: {error}") from error
-        self._turn, self._written = turn, positions
+        self._turn, self._written, self._place = turn, positions, place
 
     def _grow(self, half: int) -> None:
-        """Go on in a file of longer halves that says the same."""
-        kept = os.pread(self._file, self._half, self._half * (self._turn % 2))
+        """Go on in a file of longer halves that says the same, in the first of them."""
+        kept = os.pread(self._file, self._half, self._half * self._place)
         replace_file(self._path, kept.ljust(half) + b" " * half)
         sync_folder(self._path.parent)
         os.close(self._file)
-        self._file, self._half = os.open(self._path, os.O_RDWR), half
-        # The next is written behind the one that was kept.
-        self._turn += self._turn % 2
+        self._file, self._half, self._place = os.open(self._path, os.O_RDWR), half, 0
 
 
 def _parse(half: bytes) -> tuple[int, dict[Partition, int]] | None:

@@ -172,3 +172,22 @@ def test_a_frontier_is_waited_for_by_partition_and_let_go(tmp_path: Path) -> Non
     third = Frontier(tmp_path / "frontier")
     assert third.ahead == {P: 9, other: 2}
     third.close()
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_frontier_that_grew_keeps_what_it_said_until_more_is_written(
+    tmp_path: Path, before: int
+) -> None:
+    """Whichever half was the newest: what follows goes behind it, and may be torn."""
+    path = tmp_path / "frontier"
+    written = Frontier(path)
+    for at in range(1, before + 1):
+        assert written.reached({P: at})
+    assert written.reached({Partition("x" * 200, n): n + 1 for n in range(40)})
+    written.close()
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(content[:half] + b"?" * half)
+    again = Frontier(path)
+    assert again.ahead == {P: before}
+    again.close()
