@@ -58,6 +58,35 @@ class Topic:
     def close(self) -> None: ...
 
 
+def delivered(
+    messages: Sequence[bytes], rng: np.random.Generator, *, first: int, delay: float, again: float
+) -> list[bytes]:
+    """As a bad network does it: some messages late, from the ``first`` on, and some twice.
+
+    Parameters
+    ----------
+    delay, again : how many messages later, on average
+    """
+    at = np.arange(len(messages), dtype=np.float64)
+    delayed = (rng.random(len(at)) < 0.06) & (at >= first)
+    at[delayed] += rng.exponential(delay, int(delayed.sum()))
+    twice = np.flatnonzero(rng.random(len(at)) < 0.05)
+    places = np.append(at, at[twice] + rng.exponential(again, len(twice)))
+    copies = [*messages, *(messages[i] for i in twice.tolist())]
+    return [copies[i] for i in np.argsort(places, kind="stable").tolist()]
+
+
+def erasure(user: int, occurred_at: str) -> bytes:
+    """A user of the simulator asks to be forgotten."""
+    erased = {
+        "type": "erase_user",
+        "event_id": f"erase-{user}",
+        "occurred_at": occurred_at,
+        "user_id": f"user-{user}",
+    }
+    return json.dumps(erased).encode()
+
+
 def disturbed(seed: int, count: int) -> list[list[bytes]]:
     """A platform's messages as a bad network delivers them, by partition."""
     rng = np.random.default_rng(seed)
@@ -67,23 +96,11 @@ def disturbed(seed: int, count: int) -> list[list[bytes]]:
         count, users=60, items=50, campaigns=4, new_items=0.0, removed_items=0.02
     )
     messages = list(Simulator(config, rng))
-    at = np.arange(len(messages), dtype=np.float64)
     first = next(n for n, m in enumerate(messages) if b'"impression"' in m)
-    delayed = (rng.random(len(at)) < 0.06) & (at >= first)
-    at[delayed] += rng.exponential(150, int(delayed.sum()))
-    again = np.flatnonzero(rng.random(len(at)) < 0.05)
-    places = np.append(at, at[again] + rng.exponential(200, len(again)))
-    copies = messages + [messages[i] for i in again.tolist()]
-    moved = [copies[i] for i in np.argsort(places, kind="stable").tolist()]
+    moved = delivered(messages, rng, first=first, delay=150, again=200)
     for user in rng.choice(60, 4, replace=False).tolist():
         place = int(rng.integers(first, len(moved)))
-        erased = {
-            "type": "erase_user",
-            "event_id": f"erase-{user}",
-            "occurred_at": json.loads(moved[place])["occurred_at"],
-            "user_id": f"user-{user}",
-        }
-        moved.insert(place, json.dumps(erased).encode())
+        moved.insert(place, erasure(user, json.loads(moved[place])["occurred_at"]))
     parts: list[list[bytes]] = [[] for _ in range(PARTITIONS)]
     for message in moved:
         user = json.loads(message).get("user_id")

@@ -35,6 +35,7 @@ from stream.deadline import Deadline
 from stream.simulator import Simulator, SimulatorConfig
 from stream.sink import DeadLetter
 from stream.snapshot import SnapshotStore
+from tests.faults.topic import delivered, erasure
 
 Goat = Callable[..., "subprocess.Popen[bytes]"]
 Produce = Callable[[str, Sequence[bytes]], None]
@@ -56,22 +57,10 @@ def disturbed(rng: np.random.Generator) -> list[bytes]:
         MESSAGES, users=200, items=150, campaigns=6, new_items=0.0, removed_items=0.2
     )
     messages = list(Simulator(config, rng))
-    at = np.arange(len(messages), dtype=np.float64)
-    delayed = rng.random(len(at)) < 0.06
-    at[delayed] += rng.exponential(250, int(delayed.sum()))
-    again = np.flatnonzero(rng.random(len(at)) < 0.05)
-    places = np.append(at, at[again] + rng.exponential(300, len(again)))
-    copies = messages + [messages[i] for i in again.tolist()]
-    moved = [copies[i] for i in np.argsort(places, kind="stable").tolist()]
+    moved = delivered(messages, rng, first=0, delay=250, again=300)
     for user in rng.choice(200, 8, replace=False).tolist():
         place = int(rng.integers(1_000, MESSAGES))
-        erased = {
-            "type": "erase_user",
-            "event_id": f"erase-{user}",
-            "occurred_at": json.loads(messages[place])["occurred_at"],
-            "user_id": f"user-{user}",
-        }
-        moved.insert(place, json.dumps(erased).encode())
+        moved.insert(place, erasure(user, json.loads(messages[place])["occurred_at"]))
     for place in rng.integers(0, MESSAGES, 40).tolist():
         moved.insert(place, b'{"type":"click","broken":' + str(place).encode())
     return moved
