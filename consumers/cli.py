@@ -6,6 +6,7 @@ import typer
 
 from consumers import logs, tracing
 from consumers.cli_ledger import ledger
+from consumers.cli_members import Members, member
 from consumers.cli_serve import serve
 from consumers.cli_tools import tools
 from consumers.flags import (
@@ -87,6 +88,7 @@ def begin(
 app.add_typer(tools)
 app.add_typer(ledger)
 app.command()(serve)
+app.command()(member)
 
 
 @app.command()
@@ -205,6 +207,7 @@ def ingest(
     embedder: Embedder = None,
     batch: Batch = None,
     limit: Limit = None,
+    members: Members = None,
     metrics_port: MetricsPort = None,
     json_file: Json = None,
     quiet: Quiet = False,
@@ -216,7 +219,7 @@ def ingest(
 
         settings = settings_of(
             state=state, kafka=kafka, topic=topic, qdrant=qdrant, collection=collection,
-            qdrant_grpc_port=qdrant_grpc_port, embedder=embedder, batch=batch,
+            qdrant_grpc_port=qdrant_grpc_port, embedder=embedder, batch=batch, members=members,
             metrics_port=metrics_port,
         )  # fmt: skip
         return programs.ingest(settings, limit=limit, json_file=json_file, quiet=quiet)

@@ -1,7 +1,7 @@
 """A version on its way in: filled beside the live one, and checked before anyone reads it."""
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from consumers.errors import PublishError, UnknownPoint
 from consumers.index import ALL, Candidate, Gone, PointBatch, Space, VectorIndex
+from consumers.joint import Joint
 from consumers.manifest import Collections, Gates, Origin
 
 _NO_POINTS = PointBatch((), np.zeros((0, 0), np.float32), ())
 _NOBODY = Gone()
+_Row = tuple[NDArray[np.float32], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Filling:
         thresholds: Thresholds,
         check_current: Callable[[], None],
         publish: Callable[["Filling"], Gates],
+        joint: Joint | None = None,
     ) -> None:
         self.collections = collections
         self.origin = origin
@@ -57,14 +60,21 @@ class Filling:
         self.campaigns: dict[str, Mapping[str, object]] = {}
         self._index = index
         self._thresholds = thresholds
+        self.waits_for: str | None = None
         self._check_current = check_current
         self._publish = publish
+        self._joint = joint
         self._open = True
         self._filled = dict.fromkeys(Space, 0)
-        self._changed: Mapping[Space, PointBatch] = {}
+        self._changed: dict[Space, dict[str, _Row]] = {space: {} for space in Space}
         self._items: list[PointBatch] = []
         # Max-heap by hash of the smallest so far: a sample that depends on the ids alone.
         self._probes: list[tuple[int, str, NDArray[np.float32]]] = []
+
+    @property
+    def spaces(self) -> Collection[Space]:
+        """What is filled here; users are not where members write them."""
+        return tuple(Space) if self._joint is None else (Space.ITEMS,)
 
     @property
     def open(self) -> bool:
@@ -96,8 +106,11 @@ class Filling:
         users: PointBatch = _NO_POINTS,
         items: PointBatch = _NO_POINTS,
         gone: Gone = _NOBODY,
-    ) -> Gates:
+    ) -> Gates | None:
         """Check what was filled, flip both aliases to it, and record it in the manifest.
+
+        Where members write its users, nothing is flipped before all of them are there: None then,
+        and it is to be called again with what has changed since.
 
         Parameters
         ----------
@@ -115,16 +128,34 @@ class Filling:
         """
         if not self._open:
             raise PublishError(f"the filling of version {self.collections.version} is over")
-        self._changed = {Space.USERS: users, Space.ITEMS: items}
-        self.removed[Space.USERS].update(gone.users)
+        for space, batch, names in (
+            (Space.USERS, users, gone.users),
+            (Space.ITEMS, items, gone.items),
+        ):
+            rows = zip(batch.ids, batch.vectors, batch.payloads, strict=True)
+            for name in names:
+                self._changed[space].pop(name, None)
+            self._changed[space].update({name: (vector, said) for name, vector, said in rows})
         self.removed[Space.ITEMS].update(gone.items)
-        return self._publish(self)
+        if self._joint is None:
+            self.removed[Space.USERS].update(gone.users)
+        else:
+            self._joint.erased += len(gone.users)
+            self._check_current()
+        self.waits_for = None if self._joint is None else self._joint.waits_for()
+        return None if self.waits_for else self._publish(self)
+
+    def go_live(self, changed: Callable[[], tuple[PointBatch, PointBatch, Gone]]) -> Iterator[None]:
+        """Commit with what has changed each time, as often as it takes."""
+        while self.commit(*changed()) is None:
+            yield
 
     def catch_up(self, sequence: int) -> None:
         """Write what has changed since it was filled."""
-        for space, batch in self._changed.items():
-            if len(batch):
-                self._write(space, batch, sequence)
+        for space, rows in self._changed.items():
+            if rows:
+                vectors, payloads = zip(*rows.values(), strict=True)
+                self._write(space, PointBatch(list(rows), np.stack(vectors), payloads), sequence)
 
     def close(self) -> None:
         """Accept no more points."""
@@ -143,7 +174,11 @@ class Filling:
         PublishError
             With what was found against what was expected.
         """
-        for space, filled in self._filled.items():
+        if self._joint is not None:
+            told = self._joint.probes(self._thresholds.probes)
+            self._probes = [(0, name, vector) for name, vector in told]
+        for space in self.spaces:
+            filled = self._filled[space]
             if (found := self._index.count(self.collection(space))) != filled:
                 raise PublishError(
                     f"{self.collection(space)} holds {found:,} points, {filled:,} were filled: "
@@ -166,7 +201,7 @@ class Filling:
             )
         return Gates(
             items=self._filled[Space.ITEMS],
-            users=self._filled[Space.USERS],
+            users=self._filled[Space.USERS] if self._joint is None else self._joint.users,
             probes=len(self._probes),
             k=k,
             overlap=round(overlap, 6),

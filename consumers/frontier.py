@@ -52,8 +52,7 @@ class Frontier:
         except OSError as error:
             raise PublishError(f"{path}: cannot be read: {error}") from error
         self._half = max(HALF, len(content) // 2)
-        halves = content[: self._half], content[self._half :]
-        for place, half in enumerate(halves):
+        for place, half in enumerate((content[: self._half], content[self._half :])):
             found = _parse(half)
             if found is not None and found[0] > self._turn:
                 (self._turn, self._written), self._place = found, place
@@ -80,6 +79,17 @@ class Frontier:
         if any(self._written.get(p, -1) < at for p, at in positions.items()):
             self._write({**self._written, **positions})
         return True
+
+    def inherit(self, positions: Mapping[Partition, int]) -> None:
+        """Begin where readers have seen effects of another's writes.
+
+        Raises
+        ------
+        PublishError
+            If that cannot be put on the disk.
+        """
+        self._write({**self._written, **positions})
+        self.ahead = dict(self._written)
 
     def let_go(self, partitions: set[Partition]) -> None:
         """Do not wait for these any more: nothing of theirs is left to read."""
@@ -112,6 +122,25 @@ class Frontier:
         sync_folder(self._path.parent)
         os.close(self._file)
         self._file, self._half, self._place = os.open(self._path, os.O_RDWR), half, 0
+
+
+def read_frontier(path: Path) -> Mapping[Partition, int]:
+    """The offsets that a file tells, which its writer may still be writing; none without one.
+
+    Raises
+    ------
+    PublishError
+        If it cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise PublishError(f"{path}: cannot be read: {error}") from error
+    half = max(HALF, len(content) // 2)
+    found = [one for one in map(_parse, (content[:half], content[half:])) if one is not None]
+    return max(found, key=lambda one: one[0])[1] if found else {}
 
 
 def _parse(half: bytes) -> tuple[int, dict[Partition, int]] | None:

@@ -55,6 +55,8 @@ class Ingestor:
         Live: requests to return to an earlier version, which their names end with.
     frozen : callable
         Live: why no new version is to be served, or None.
+    tell_members : callable
+        Called after every step, where others write users.
     """
 
     pipeline: Pipeline
@@ -71,6 +73,7 @@ class Ingestor:
     wanted: Requests | None = None
     rollbacks: Requests | None = None
     frozen: Callable[[], str | None] = lambda: None
+    tell_members: Callable[[], None] = lambda: None
     doing: str = "starting"
     errors: list[str] = field(default_factory=list[str])
     freshness: Freshness = field(default_factory=Freshness)
@@ -100,6 +103,8 @@ class Ingestor:
             self._improve()
         while not self.stop.requested and self._left() > 0 and not self.source.exhausted:
             self.step()
+        if self._adoption is not None and self.waits_for:
+            self._give_up_adopting()
         self._finish_adopting()
         if self.replay and not self.pipeline.live.ready and not self.stop.requested:
             self._improve()
@@ -154,6 +159,7 @@ class Ingestor:
         self._look_for_versions()
         if self._now_s() - self._committed_s >= self.snapshot_every_s:
             self._commit()
+        self.tell_members()
         self.on_step()
 
     def _publish(self) -> int:
@@ -303,11 +309,23 @@ class Ingestor:
         if self._adoption is None:
             return
         for _ in self._adoption:
+            if why := self.waits_for:
+                self.doing = why
             return
         self._adoption = None
         log.info("serving a version", version=self.pipeline.live.version)
         self._publish()
         self._commit()
+
+    @property
+    def waits_for(self) -> str | None:
+        """What of a version members have not written yet, which is filled otherwise."""
+        publisher = self.pipeline.publisher
+        return None if publisher is None else publisher.waits_for
+
+    def _give_up_adopting(self) -> None:
+        """Leave a version that waits for others to whoever goes on here."""
+        self._adoption = self.pipeline.coming = None
 
     def _finish_adopting(self) -> None:
         while self._adoption is not None:

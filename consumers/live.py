@@ -142,6 +142,11 @@ class LiveModel:
         self._users.update(range(len(self.graph.users)))
         self._items.update(range(len(self.graph.items)))
 
+    @property
+    def pending(self) -> int:
+        """Users that `take_touched` would give, and those of them that are gone."""
+        return len(self._users) + len(self._gone_users)
+
     def take_touched(self) -> tuple[Touched, Gone]:
         """What has changed since the last call, and what is no more."""
         users, items = (np.array(sorted(s), np.int32) for s in (self._users, self._items))
@@ -173,6 +178,22 @@ class LiveModel:
         self._reserve(n)
         z = self._z[:n] if items is None else self._z[items]
         return np.concatenate([z, self.last.of(n, items)[:, None]], axis=1, dtype=np.float32)
+
+    def learned_vectors(self, items: NDArray[np.int32]) -> NDArray[np.float32]:
+        """What of these items' vectors goes into users': float32[n, d]."""
+        self._reserve(len(self.graph.items))
+        return self._z[items]
+
+    def given(self, items: NDArray[np.int32], vectors: NDArray[np.float32]) -> None:
+        """Take over where another model of this version has placed items that it has not learned.
+
+        Parameters
+        ----------
+        items, vectors : int32[n], float32[n, d]
+        """
+        self._reserve(len(self.graph.items))
+        self._z[items] = vectors
+        self._placed.update(items.tolist())
 
     def warm_texts(
         self,

@@ -25,9 +25,11 @@ from stream.clock import Clock
 
 FILE = "manifest.jsonl"
 """Its name in a state folder."""
-FORMAT = 2
-READABLE = (1, 2)
-"""Of a line; 1 knew nothing of how a version was learned."""
+WHOLE = ""
+"""The lane of whoever writes all but the users that members write."""
+FORMAT = 3
+READABLE = (1, 2, 3)
+"""Of a line; 1 knew nothing of how a version was learned, 2 nothing of members."""
 _BEFORE_THE_FIRST = "0" * 64
 
 
@@ -130,10 +132,17 @@ class Origin(_Value):
 
 
 class Opened(_Value):
-    """A publisher took over; those of lower generations must not write any more."""
+    """A publisher took over; those of its lane and a lower generation must not write any more.
+
+    Attributes
+    ----------
+    lane : str
+        The partition whose users it writes; empty for whoever writes all else.
+    """
 
     step: Literal["opened"] = "opened"
     generation: int = Field(ge=1)
+    lane: str = WHOLE
 
 
 class Begun(_Value):
@@ -141,6 +150,24 @@ class Begun(_Value):
 
     step: Literal["begun"] = "begun"
     collections: Collections
+
+
+class Filled(_Value):
+    """All users of a lane are in a pair of collections, and are kept up to date there from now on.
+
+    Attributes
+    ----------
+    generation : int
+        Of the lane's publisher: the word of one that has been taken over from is worth nothing.
+    users : int
+        Points written.
+    """
+
+    step: Literal["filled"] = "filled"
+    collections: Collections
+    lane: str
+    generation: int = Field(ge=1)
+    users: int = Field(ge=0)
 
 
 class Published(_Value):
@@ -204,7 +231,7 @@ class Excised(_Value):
 
 
 Step = Annotated[
-    Opened | Begun | Published | RolledBack | Dropped | Trained | Excised,
+    Opened | Begun | Filled | Published | RolledBack | Dropped | Trained | Excised,
     Field(discriminator="step"),
 ]
 

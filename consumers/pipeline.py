@@ -61,7 +61,7 @@ class Pipeline:
         self.campaigns.tell(self.publisher)
         if self.publisher is None or self.publisher.live != self.live.version:
             return 0  # what readers see is of another version, until ours is adopted
-        users, items, gone = changes(self.live, self.campaigns)
+        users, items, gone = changes(self.live, self.campaigns, self.publisher.spaces)
         self.publisher.remove(users=gone.users, items=gone.items)
         self.publisher.push(users, items)
         return len(users) + len(items)
@@ -78,13 +78,13 @@ class Pipeline:
 
     def adopt(self, version: Version) -> Iterator[None]:
         """Serve a new version: fill fresh collections, a chunk each time it is asked, then flip."""
-        self.coming = self.live.successor(version)
+        coming = self.coming = self.live.successor(version)
         if self.publisher is not None:
-            filling = self.publisher.begin(version.number, self.live.dim, version.origin)
+            filling = self.publisher.begin(version.number, coming.dim, version.origin)
             yield
-            for space, points in all_points(self.coming, self.campaigns):
+            for space, points in all_points(coming, self.campaigns, filling.spaces):
                 filling.add(space, points)
                 yield
-            filling.commit(*changes(self.coming, self.campaigns))
-        self.live, self.coming = self.coming, None
+            yield from filling.go_live(lambda: changes(coming, self.campaigns, filling.spaces))
+        self.live, self.coming = coming, None
         self.evaluator.follow(self.live)

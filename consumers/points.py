@@ -1,6 +1,6 @@
 """Vectors as points: what of a user or an item an ad system can search and filter by."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from consumers.live import LiveModel
 from stream.catalog import ItemRecord
 
 CHUNK = 2_048  # a live stream waits for one
+BOTH = tuple(Space)
 
 
 def user_points(live: LiveModel, users: NDArray[np.int32]) -> PointBatch:
@@ -33,23 +34,33 @@ def item_points(
 
 
 def changes(
-    live: LiveModel, campaigns: Campaigns | None = None
+    live: LiveModel, campaigns: Campaigns | None = None, spaces: Container[Space] = BOTH
 ) -> tuple[PointBatch, PointBatch, Gone]:
-    """Points of the users and items touched since the last call, and the ids of those gone."""
+    """Points of the users and items touched since the last call, and the ids of those gone.
+
+    Parameters
+    ----------
+    spaces : what is written here; where users are not, none are made
+    """
     touched, gone = live.take_touched()
-    return user_points(live, touched.users), item_points(live, touched.items, campaigns), gone
+    written = touched.users if Space.USERS in spaces else touched.users[:0]
+    return user_points(live, written), item_points(live, touched.items, campaigns), gone
 
 
 def all_points(
-    live: LiveModel, campaigns: Campaigns | None = None
+    live: LiveModel, campaigns: Campaigns | None = None, spaces: Container[Space] = BOTH
 ) -> Iterator[tuple[Space, PointBatch]]:
     """Everything there is, in chunks, as of the moment when each is asked for.
 
     Items last: many of them are touched all the time, and what is touched later is written twice.
+
+    Parameters
+    ----------
+    spaces : as for `changes`
     """
-    for users in _chunks(len(live.graph.users)):
-        live.refreshed(users=users)
-        yield Space.USERS, user_points(live, users)
+    for chunk in _chunks(len(live.graph.users) if Space.USERS in spaces else 0):
+        live.refreshed(users=chunk)
+        yield Space.USERS, user_points(live, chunk)
     for items in _chunks(len(live.graph.items)):
         live.refreshed(items=items)
         yield Space.ITEMS, item_points(live, items, campaigns)

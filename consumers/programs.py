@@ -13,6 +13,7 @@ from consumers.errors import SettingsError
 from consumers.index import Names
 from consumers.ingestor import Ingestor
 from consumers.inputs import Inputs
+from consumers.joining import wait_for_members
 from consumers.lifecycle import Stop
 from consumers.logs import log
 from consumers.metrics import FineTuneFigures, StreamFigures, exposed
@@ -94,6 +95,8 @@ def ingest(
             rollbacks=Requests(settings.state / ROLLBACKS),
             frozen=lambda: frozen(settings.state),
         )
+        if settings.members:
+            ingestor.tell_members = wait_for_members(settings, parts.pipeline)
         return _loop(ingestor, settings, json_file=json_file, quiet=quiet)
 
 

@@ -8,6 +8,7 @@ from consumers.manifest import (
     Collections,
     Dropped,
     Excised,
+    Filled,
     Line,
     Opened,
     Published,
@@ -23,34 +24,48 @@ class Publications:
     Attributes
     ----------
     generation : int
-        Of the newest publisher; 0 before the first.
+        Of the newest publisher, whatever its lane; 0 before the first.
+    holders : lane -> generation
+        Who may write what.
     live, previous : Collections or None
         What the aliases should point at, and what a rollback would return to.
     owned : names of collections that were begun and not dropped
     withdrawn : int
         Newest version that was rolled back from; 0 for none.
     fills : version -> how often filling it was begun
+    coming : Collections or None
+        Those that were begun last and are neither published nor given up.
+    filled : lane -> what it said of ``coming``
     """
 
     generation: int = 0
+    holders: dict[str, int] = field(default_factory=dict[str, int])
     live: Collections | None = None
     previous: Collections | None = None
     owned: set[str] = field(default_factory=set[str])
     fills: dict[int, int] = field(default_factory=dict[int, int])
     lines: int = 0
     withdrawn: int = 0
+    coming: Collections | None = None
+    filled: dict[str, Filled] = field(default_factory=dict[str, Filled])
 
     def advance(self, lines: Iterable[Line]) -> None:
         """Take in further lines, in order."""
         for line in lines:
             self.lines += 1
             match line.body:
-                case Opened(generation=generation):
+                case Opened(generation=generation, lane=lane):
                     self.generation = max(self.generation, generation)
+                    self.holders[lane] = generation
                 case Begun(collections=begun):
+                    self._expect(begun)
                     self.owned.update((begun.items, begun.users))
                     self.fills[begun.version] = self.fills.get(begun.version, 0) + 1
+                case Filled(collections=pair, lane=lane) as filled:
+                    if pair == self.coming:
+                        self.filled[lane] = filled
                 case Published(collections=pair):
+                    self._expect(None)
                     self._go_live(pair)
                 case RolledBack(collections=pair):
                     if self.live is not None and self.live.version > pair.version:
@@ -71,6 +86,22 @@ class Publications:
         """Collections of ours that nobody reads or would return to."""
         return self.owned - {name for pair in self.kept for name in (pair.items, pair.users)}
 
+    def holds(self, lane: str, generation: int) -> bool:
+        """Whether a lane's publisher of this generation has not been taken over from."""
+        return self.holders.get(lane, 0) <= generation
+
+    def missing(self, lanes: Iterable[str]) -> list[str]:
+        """Those of these lanes whose users are not in the pair that is coming."""
+        return [
+            lane
+            for lane in lanes
+            if lane not in self.filled or self.filled[lane].generation != self.holders.get(lane)
+        ]
+
+    def _expect(self, pair: Collections | None) -> None:
+        self.coming = pair
+        self.filled.clear()
+
     def _go_live(self, pair: Collections) -> None:
         # A version filled anew replaces itself: a rollback still returns to the one before.
         if self.live is not None and self.live.version != pair.version:
@@ -79,6 +110,8 @@ class Publications:
 
     def _drop(self, names: set[str]) -> None:
         self.owned -= names
+        if self.coming is not None and not names.isdisjoint((self.coming.items, self.coming.users)):
+            self._expect(None)
         if self.live is not None and not names.isdisjoint((self.live.items, self.live.users)):
             self.live = None
         if self.previous is not None and not names.isdisjoint(

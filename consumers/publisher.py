@@ -5,29 +5,21 @@ takes the next generation, and counts its writes in it. So whatever was written 
 older than what is written after it, without a counter to persist at every write; and a publisher
 that was thought dead and writes on can never replace what its successor has written.
 
-A version goes live in numbered steps, and a crash between any two leaves the one before live, as
-soon as a publisher is opened again:
-
-1. record in the manifest that two collections are begun
-2. make and fill them
-3. check them: counts, then searches against brute force
-4. bury in them what was removed meanwhile, say what has become of campaigns, write what was
-   touched
-5. flip both aliases in one request, and read them back
-6. record in the manifest that the version is published: from here on it is the live one
-7. drop what is neither live nor the one before
+How a version goes live, step by step: `consumers.going`.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 
 from consumers.errors import PublishError, Superseded
 from consumers.filling import Filling, Thresholds
 from consumers.frontier import Frontier
+from consumers.going import Going, unwatched
 from consumers.index import ANY, Candidate, Conditions, Names, PointBatch, Space, VectorIndex
+from consumers.joint import Joint
 from consumers.manifest import (
+    WHOLE,
     Begun,
     Collections,
     Dropped,
@@ -39,6 +31,7 @@ from consumers.manifest import (
     RolledBack,
     Step,
 )
+from consumers.members import Members
 from consumers.publications import Publications
 from consumers.recovery import lost, restore_aliases, wanted_aliases
 from stream.clock import Clock
@@ -46,22 +39,6 @@ from stream.clock import Clock
 GENERATION_BITS = 32
 _NO_ORIGIN = Origin()
 _THRESHOLDS = Thresholds()
-
-
-class Going(IntEnum):
-    """The steps of a version on its way to readers; a step is reported when it is done."""
-
-    BEGUN = 1
-    FILLED = 2
-    CHECKED = 3
-    CAUGHT_UP = 4
-    FLIPPED = 5
-    RECORDED = 6
-    DROPPED = 7
-
-
-def _unwatched(_: Going) -> None:
-    return
 
 
 class Publisher:
@@ -81,6 +58,11 @@ class Publisher:
     on_step : callable
         Told each step of going live when it is done; for tests of crashes.
 
+    Attributes
+    ----------
+    members : Members or None
+        Where others write users: this one then writes none, and waits for theirs.
+
     Raises
     ------
     PublishError
@@ -97,13 +79,14 @@ class Publisher:
         clock: Clock,
         *,
         thresholds: Thresholds = _THRESHOLDS,
-        on_step: Callable[[Going], None] = _unwatched,
+        on_step: Callable[[Going], None] = unwatched,
     ) -> None:
         self.index = index
         self.names = names
         self.manifest = Manifest(manifest, clock)
         self._thresholds = thresholds
         self.on_step = on_step
+        self.members: Members | None = None
         self._state = Publications()
         self._filling: Filling | None = None
         self._writes = 0
@@ -121,6 +104,16 @@ class Publisher:
     def live(self) -> int | None:
         """The version that readers see; None when none was published, or the index lost it."""
         return None if self._state.live is None else self._state.live.version
+
+    @property
+    def spaces(self) -> Collection[Space]:
+        """What this one writes; users are members' where there are such."""
+        return tuple(Space) if self.members is None else (Space.ITEMS,)
+
+    @property
+    def waits_for(self) -> str | None:
+        """What members have still to write of a version that is filled otherwise."""
+        return None if self._filling is None else self._filling.waits_for
 
     # -- whole versions
 
@@ -175,8 +168,13 @@ class Publisher:
             thresholds=self._thresholds,
             check_current=self._check_current,
             publish=self._go_live,
+            joint=self._joint(pair),
         )
         return self._filling
+
+    def _joint(self, pair: Collections) -> Joint | None:
+        members = self.members
+        return None if members is None else Joint(members, self._state, self.index, pair)
 
     def rollback(self, version: int | None = None) -> int:
         """Let readers see the version before again; which one that is.
@@ -245,7 +243,7 @@ class Publisher:
         """
         self._check_current()
         for space, ids in {Space.USERS: users, Space.ITEMS: items}.items():
-            if not ids:
+            if not ids or space not in self.spaces:
                 continue
             if self._filling is not None and self._filling.open:
                 self._filling.removed[space].update(ids)
@@ -271,13 +269,14 @@ class Publisher:
             self.index.set_payload(pair.items, campaigns, sequence=sequence)
 
     def sweep(self, before: int | None = None) -> None:
-        """Delete tombstones of sequences below ``before``, by default those of past generations.
+        """Delete tombstones of sequences below ``before``, by default those before every writer's.
 
         A write that was fenced off by a tombstone is not any more when it is gone: only sweep what
         no publisher may still be writing.
         """
         self._check_current()
-        limit = self.generation << GENERATION_BITS if before is None else before
+        oldest = min(self._state.holders.values())
+        limit = oldest << GENERATION_BITS if before is None else before
         for pair in self._state.kept:
             for name in (pair.items, pair.users):
                 self.index.sweep(name, limit)
@@ -388,9 +387,9 @@ class Publisher:
     def _check_current(self) -> None:
         self.manifest.refresh()
         self._catch_up()
-        if self._state.generation > self.generation:
+        if not self._state.holds(WHOLE, self.generation):
             raise Superseded(
-                f"{self.manifest.path}: publisher {self._state.generation} has taken over from "
+                f"{self.manifest.path}: publisher {self._state.holders[WHOLE]} has taken over from "
                 f"{self.generation}: this one must stop; restart it to take over again"
             )
 

@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     start_at: Literal["earliest", "latest"] = Field(
         default="earliest", description="Where to start on a partition that the state does not know"
     )
+    members: bool = Field(
+        default=False, description="Users' vectors are written by `goat member`, not here"
+    )
+    session_timeout_s: float = Field(
+        default=45.0, ge=6, le=1_800, description="Silence after which a member's partitions go on"
+    )
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
     kafka_username: str | None = None

@@ -177,6 +177,14 @@ class Catalog:
         self._set(number, replace(known, removed_us=time_us))
         return True
 
+    def follow(self, number: int, *, announced_us: int, removed_us: int) -> None:
+        """Go by the times at which somebody else has last heard of an item, if they are later."""
+        known = self._items.get(number, ItemRecord())
+        announced_us = max(known.announced_us, announced_us)
+        removed_us = max(known.removed_us, removed_us)
+        if (announced_us, removed_us) != (known.announced_us, known.removed_us):
+            self._set(number, replace(known, announced_us=announced_us, removed_us=removed_us))
+
     def tell(self, campaign: Campaign) -> bool:
         """Take in a campaign's state; False if a newer one is known."""
         if not newer(campaign, self._campaigns.get(campaign.campaign_id)):

@@ -95,27 +95,43 @@ new_producer = cast(Callable[..., Producer], KafkaProducer)
 COOPERATIVE = (CooperativeStickyAssignor,)
 
 
+def _unheard(_: Sequence[Partition]) -> None:
+    return
+
+
 class AssignmentListener:
-    """Tells of partitions newly held, on the client's own thread, before they are fetched from.
+    """Tells of partitions that come and go, on the client's own thread.
 
     Parameters
     ----------
     assigned : callable
-        Must be quick: heartbeats wait for it.
+        Told of partitions newly held, before they are fetched from. Must be quick, as the others:
+        heartbeats wait for it.
+    revoked : callable
+        Told of partitions that go to another member when it returns.
+    lost : callable
+        Told of partitions that may be another member's already.
     """
 
-    def __init__(self, assigned: Callable[[Sequence[Partition]], None]) -> None:
-        self._assigned = assigned
+    def __init__(
+        self,
+        assigned: Callable[[Sequence[Partition]], None],
+        revoked: Callable[[Sequence[Partition]], None] = _unheard,
+        lost: Callable[[Sequence[Partition]], None] = _unheard,
+    ) -> None:
+        self._assigned, self._revoked, self._lost = assigned, revoked, lost
 
     def on_partitions_assigned(self, assigned: Iterable[Partition]) -> None:
         """Called by the client."""
         self._assigned([ours(partition) for partition in assigned])
 
     def on_partitions_revoked(self, revoked: Iterable[Partition]) -> None:
-        """Called by the client. A partition that comes back is read on from where it was."""
+        """Called by the client."""
+        self._revoked([ours(partition) for partition in revoked])
 
     def on_partitions_lost(self, lost: Iterable[Partition]) -> None:
-        """Called by the client. As for those revoked: positions are ours, nothing is committed."""
+        """Called by the client."""
+        self._lost([ours(partition) for partition in lost])
 
 
 # The client checks the class; inheriting from an untyped one would make ours untyped too.

@@ -1,6 +1,6 @@
 """Events from Kafka: a consumer group for the partitions, our own state for the positions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +17,7 @@ from stream.kafka_client import (
     RecordHeaders,
     committed,
     headers_of,
+    native,
     natives,
     offset_of,
     ours,
@@ -86,11 +87,31 @@ class KafkaConfig:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Who keeps a state for each partition, and is told of their coming and going.
+
+    Both are called on the client's own thread, and heartbeats wait for them: quick, and without a
+    call of the source.
+
+    Attributes
+    ----------
+    given : callable
+        Told of partitions newly held; nothing is read from one until `KafkaSource.begin`.
+    taken : callable
+        Told of partitions that are another member's when it returns, or already.
+    """
+
+    given: Callable[[Sequence[Partition]], None]
+    taken: Callable[[Sequence[Partition]], None]
+
+
 class KafkaSource:
     """A member of a consumer group that reads on from positions of our own.
 
     Partitions come and go by the group's protocol; where to read on in one is never the group's
-    word. Kafka's committed offsets are written by `advise` for lag tools, and not read.
+    word. Kafka's committed offsets are written by `advise` for lag tools, and not read. One that
+    comes back is read on from where it was, unless there are ``moves``, who then say where.
 
     Parameters
     ----------
@@ -99,6 +120,7 @@ class KafkaSource:
         Next offset of each partition that the state knows.
     clock : Clock
         For the watchdog.
+    moves : Moves, optional
 
     Raises
     ------
@@ -107,9 +129,14 @@ class KafkaSource:
     """
 
     def __init__(
-        self, config: KafkaConfig, positions: Mapping[Partition, int], clock: Clock
+        self,
+        config: KafkaConfig,
+        positions: Mapping[Partition, int],
+        clock: Clock,
+        moves: Moves | None = None,
     ) -> None:
         self._config = config
+        self._moves = moves
         self._positions = dict(positions)
         self._watch = StallWatch(clock, config.stall_after_s, config.check_every_s)
         self._paused = False
@@ -117,7 +144,8 @@ class KafkaSource:
         self._consumer = connect(
             config.cluster, config.options(), config.topics, config.connect_timeout_s
         )
-        self._consumer.subscribe(config.topics, listener=AssignmentListener(self._assigned))
+        gone = () if moves is None else (moves.taken, moves.taken)
+        self._consumer.subscribe(config.topics, listener=AssignmentListener(self._assigned, *gone))
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
         try:
@@ -140,6 +168,26 @@ class KafkaSource:
     def seek(self, positions: Mapping[Partition, int]) -> None:
         self._positions.update(positions)
         self._place(self.assignment() & positions.keys())
+
+    def begin(self, partition: Partition, offset: int | None) -> bool:
+        """Read a partition that was given, from an offset, or where that is None from its start.
+
+        Returns
+        -------
+        bool
+            Whether it is still held.
+        """
+        if offset is not None:
+            self._positions[partition] = offset
+        else:
+            self._positions.pop(partition, None)
+        try:
+            self._place([partition])
+            self._consumer.resume(native(partition))
+        except (ValueError, KeyError):  # what the client says of a partition that it has not
+            return False
+        self._watch.moved([partition])
+        return True
 
     def pause(self) -> None:
         self._paused = True
@@ -171,6 +219,10 @@ class KafkaSource:
         """Partitions held now."""
         return {ours(p) for p in self._consumer.assignment()}
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has."""
+        return len(self._consumer.partitions_for_topic(topic) or ())
+
     @property
     def exhausted(self) -> bool:
         return False
@@ -183,6 +235,12 @@ class KafkaSource:
     def _assigned(self, partitions: Sequence[Partition]) -> None:
         """Place newly held partitions; on the client's own thread, before it fetches from them."""
         self._watch.moved(partitions)
+        if self._moves is not None:
+            # Without a place the client would ask the group for one, and end for want of it.
+            self._consumer.pause(*natives(partitions))
+            place(self._consumer, partitions, dict.fromkeys(partitions, 0), "earliest")
+            self._moves.given(partitions)
+            return
         self._place(partitions)
         if self._paused:
             self._consumer.pause(*natives(partitions))

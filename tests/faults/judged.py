@@ -12,7 +12,7 @@ import numpy as np
 
 from consumers import wiring
 from consumers.edge_index import EdgeIndex
-from consumers.index import Space
+from consumers.index import Space, VectorIndex
 from consumers.tally import Tally
 from stream.clock import SystemClock
 from stream.snapshot import SnapshotStore
@@ -73,12 +73,13 @@ def verdict(state: Path, seed: int) -> Found:
     refused = oracle.counts["dead_letters"] + oracle.counts["late"]
     if len(letters) < refused:
         found.lost.append(f"letters {len(letters)} of {refused}")
-    _points(state, oracle, found)
+    with closing(EdgeIndex(state / "index")) as index:
+        points(index, oracle, found)
     found.regressed += regressions((state / "notes").read_text().splitlines())
     return found
 
 
-def _points(state: Path, oracle: StreamOracle, found: Found) -> None:
+def points(index: VectorIndex, oracle: StreamOracle, found: Found) -> None:
     """Every user and item of the oracle is in the index as it says, and nobody else is."""
     names = sorted({edge.item for part in oracle.parts.values() for edge in part.edges})
     weights = recency()
@@ -89,26 +90,25 @@ def _points(state: Path, oracle: StreamOracle, found: Found) -> None:
     )
     # Who knew an item that was removed follows with the next event of his own.
     behind = {e.user for p in oracle.parts.values() for e in p.edges if e.item in oracle.removed}
-    with closing(EdgeIndex(state / "index")) as index:
-        aliases = index.aliases()
-        users = sorted(vectors)
-        for user, point in zip(
-            users, index.fetch(aliases[NAMES.users], Space.USERS, users), strict=True
-        ):
-            if point is None or point.vector is None:
-                found.lost.append(f"user {user}")
-            elif user not in behind and not np.allclose(point.vector, vectors[user], atol=1e-5):
-                found.regressed.append(f"user {user}")
-        if (count := index.count(aliases[NAMES.users])) > len(users):
-            found.doubled.append(f"{count} users, {len(users)} expected")
-        shown = sorted(set(names) - oracle.removed)
-        for item, point in zip(
-            shown, index.fetch(aliases[NAMES.items], Space.ITEMS, shown), strict=True
-        ):
-            if point is None or point.vector is None:
-                found.lost.append(f"item {item}")
-            elif not np.allclose(point.vector[:-1], learned(item), atol=1e-5):
-                found.regressed.append(f"item {item}")
+    aliases = index.aliases()
+    users = sorted(vectors)
+    for user, point in zip(
+        users, index.fetch(aliases[NAMES.users], Space.USERS, users), strict=True
+    ):
+        if point is None or point.vector is None:
+            found.lost.append(f"user {user}")
+        elif user not in behind and not np.allclose(point.vector, vectors[user], atol=1e-5):
+            found.regressed.append(f"user {user}")
+    if (count := index.count(aliases[NAMES.users])) > len(users):
+        found.doubled.append(f"{count} users, {len(users)} expected")
+    shown = sorted(set(names) - oracle.removed)
+    for item, point in zip(
+        shown, index.fetch(aliases[NAMES.items], Space.ITEMS, shown), strict=True
+    ):
+        if point is None or point.vector is None:
+            found.lost.append(f"item {item}")
+        elif not np.allclose(point.vector[:-1], learned(item), atol=1e-5):
+            found.regressed.append(f"item {item}")
 
 
 def regressions(notes: Sequence[str]) -> list[str]:

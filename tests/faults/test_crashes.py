@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consumers.publisher import Going
+from consumers.going import Going
 from model.version import Written
 from stream.snapshot import Step
 from tests.faults.conftest import Nursery

@@ -1,0 +1,151 @@
+"""Members come, go, are killed and sleep: what comes out is what the oracle says of the topic.
+
+The state of a partition goes with it, nobody's vector goes back at any of it, and no two members
+ever write one user: what one that slept still has on its way has no effect.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consumers.homes import FOLDER
+from stream.snapshot import SnapshotStore
+from tests.faults import nursery
+from tests.faults.group import Group
+from tests.faults.judged import COUNTS, Found, judge, points, regressions, topic
+
+SEEDS = int(os.environ.get("GOAT_FAULTS", "1")) + 1
+VERSIONS_AT = (0.3, 0.6)
+
+
+class Storm:
+    """Moves at random moments: between steps, and while a write is on its way."""
+
+    def __init__(self, group: Group, rng: np.random.Generator) -> None:
+        self.group, self.rng = group, rng
+        self.faults = Counter[str]()
+        self._within = False
+        group.index.before_write = self._while_it_writes
+
+    def move(self) -> None:
+        group, rng = self.group, self.rng
+        awake = [m for m in group.members if m not in group.asleep]
+        kind = rng.choice(["join", "leave", "kill", "sleep", "wake", "balance"])
+        if kind == "join" and len(group.members) < 4:
+            group.join()
+        elif kind in ("leave", "kill") and len(awake) > 1:
+            getattr(group, kind)(awake[int(rng.integers(len(awake)))])
+        elif kind == "sleep" and len(awake) > 1:
+            group.sleep(awake[int(rng.integers(len(awake)))])
+        elif kind == "wake" and group.asleep:
+            group.wake(group.asleep[0])
+        elif kind != "balance":
+            return
+        self.faults[str(kind)] += 1
+        group.balance()
+
+    def _while_it_writes(self) -> None:
+        """The one who writes stands still, before its write has arrived, and others go on."""
+        group = self.group
+        if self._within or self.rng.random() > 0.06:
+            return
+        self._within = True
+        writer = next((m for m in group.members if m._lock._is_owned()), None)  # type: ignore[attr-defined]
+        if writer is not None and writer not in group.asleep:
+            others = [m for m in group.members if m is not writer and m not in group.asleep]
+            group.sleep(writer)
+            for _ in range(0 if others else 1):
+                others.append(group.join())
+            group.balance()
+            for _ in range(int(self.rng.integers(4, 30))):
+                others[int(self.rng.integers(len(others)))].step()
+            self.faults["written late"] += 1
+        self._within = False
+
+
+def settled(group: Group) -> bool:
+    """Whether all is read, written and live."""
+    whole = group.whole
+    newest = whole.versions.newest()
+    return (
+        whole.source.exhausted
+        and newest is not None
+        and whole.pipeline.publisher is not None
+        and whole.pipeline.publisher.live == newest.number
+        and len(cells := [c for m in group.members for c in m.cells.values()]) == 3
+        and all(c.position == len(group.messages[c.partition.number]) for c in cells)
+        and all(not c.behind and not c.pipeline.live.pending for c in cells)
+        and all(c.pipeline.live.version == newest.number for c in cells)
+    )
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whoever_keeps_a_partition_nothing_is_lost_doubled_or_goes_back(
+    tmp_path: Path, record_property: Callable[[str, object], None], seed: int
+) -> None:
+    rng = np.random.default_rng([seed, 16])
+    group = Group(tmp_path, topic(seed), rng)
+    storm = Storm(group, rng)
+    group.join()
+    group.join()
+    group.balance()
+    total = sum(map(len, topic(seed)))
+    due = [int(total * share) for share in VERSIONS_AT]
+    steps = 0
+    while not settled(group):
+        steps += 1
+        assert steps < 20_000, (group.whole.doing, storm.faults)
+        calm = group.whole.source.exhausted and steps > 600
+        if calm and group.asleep:
+            group.wake(group.asleep[0])
+            group.balance()
+        if not calm and rng.random() < 0.2:
+            storm.move()
+        if rng.random() < 0.7:
+            group.whole.step()
+        awake = [m for m in group.members if m not in group.asleep]
+        awake[int(rng.integers(len(awake)))].step()
+        if due and group.whole.pipeline.tally.events_in >= due[0]:
+            group.whole._commit()
+            nursery.finetune(tmp_path, nursery.Doom(None, 0))
+            due.pop(0)
+    for member in list(group.members):
+        group.leave(member)
+    group.whole._commit()
+    group.close()
+    found = verdict(group, seed)
+    group.index.shut()
+    record_property("faults", {f"group: {kind}": n for kind, n in storm.faults.items()})
+    record_property("found", vars(found))
+    assert not found, vars(found)
+    assert storm.faults["written late"] and storm.faults["kill"]
+
+
+def verdict(group: Group, seed: int) -> Found:
+    """Compare the edges of all partitions, and all vectors, with the oracle's."""
+    oracle, found = judge(seed), Found()
+    edges, said = Counter[tuple[str, str, int, str]](), Counter[str]()
+    for folder in sorted((group.state / FOLDER).glob(f"{group.partitions[0].topic}-*")):
+        newest = max(folder.iterdir())
+        stored = SnapshotStore(newest, group.clock).load(
+            group.whole.pipeline.state.graph.config, group.whole.pipeline.state.orderer.config
+        )
+        assert stored is not None
+        edges.update(stored.graph.edges_by_name())
+        tally = stored.extra["tally"]
+        assert isinstance(tally, dict)
+        said.update({name: int(str(tally.get(name, 0))) for name in COUNTS if name in tally})
+    expected = Counter(oracle.edges())
+    found.lost += [f"edge {edge}" for edge in expected - edges]
+    found.doubled += [f"edge {edge}" for edge in edges - expected]
+    for name in ("events_in", "duplicates", "late"):
+        if said[name] != oracle.counts[name]:
+            found.lost.append(f"{name} {said[name]} of {oracle.counts[name]}")
+    points(group.index, oracle, found)
+    found.regressed += regressions([json.dumps(note) for note in group.index.notes])
+    return found
