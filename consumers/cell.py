@@ -146,7 +146,7 @@ class Cell:
         if self._coming is not None:
             if self._coming.filling is not None:
                 self._go_on_filling(self._coming)
-            elif not self._refresh(self._coming.live, (self._coming.pair,)):
+            elif not self._refresh_coming(self._coming):
                 self._await(None)
         live = self.pipeline.live
         if published.live is not None and published.live.version == live.version:
@@ -249,6 +249,9 @@ class Cell:
         for _ in coming.filling or ():
             return
         coming.filling = None
+
+    def _refresh_coming(self, coming: Coming) -> bool:
+        return self._refresh(coming.live, (coming.pair,))
 
     def _refresh(self, live: LiveModel, pairs: tuple[Collections, ...]) -> bool:
         """Write what was touched under a version into the first of these; bury the gone in all."""

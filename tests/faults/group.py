@@ -26,7 +26,7 @@ from stream.sink import FileDeadLetters
 from tests.faults import nursery
 from tests.faults.topic import PARTITIONS, TOPIC, Topic, partition_of
 
-EVERY_S = 1.0
+EVERY_S = 15.0
 BATCH = 6
 
 

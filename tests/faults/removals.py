@@ -9,13 +9,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from consumers import edge_index
+from consumers.cell import Cell
 from consumers.frontier import Frontier
+from consumers.homes import Home
+from consumers.joint import Joint
+from consumers.lanes import Lane, Lanes
 from consumers.publisher import Publisher
 from stream import segments, snapshot
+from stream.batch import Partition
 from stream.snapshot import SnapshotStore
 from stream.state import State
 from stream.window import IdWindow
 
+GROUP = (
+    "tests/faults/test_group.py::"
+    "test_whoever_keeps_a_partition_nothing_is_lost_doubled_or_goes_back"
+)
 CRASHES = "tests/faults/test_crashes.py::test_a_kill_at_any_mark_changes_nothing"
 POWER = "tests/faults/test_power.py::test_what_was_written_survives_a_power_cut"
 ANY_MOMENT = (
@@ -82,8 +91,6 @@ def offset() -> None:
         return info
 
     def load_and_offsets(self: SnapshotStore, *config: Any) -> State | None:
-        from stream.batch import Partition
-
         state = load(self, *config)
         if state is not None:
             state.positions.clear()
@@ -97,6 +104,38 @@ def offset() -> None:
     SnapshotStore.load = load_and_offsets  # type: ignore[method-assign]
 
 
+def inherited() -> None:
+    """Who takes a partition over does not ask how far readers have seen it."""
+    Home.frontier = lambda self, before: {}  # type: ignore[method-assign]
+
+
+def lane() -> None:
+    """Who takes a partition over writes with the generation that is there."""
+    claim = Lanes.claim
+
+    def claimed(self: Lanes, partition: Partition) -> Lane:
+        made = claim(self, partition)
+        made.generation = 1
+        return made
+
+    Lanes.claim = claimed  # type: ignore[method-assign]
+
+
+def folders() -> None:
+    """All writers of a partition share a folder."""
+    Home.at = lambda self, generation: self._folder / "1"  # type: ignore[method-assign]
+
+
+def filled() -> None:
+    """A version goes live without waiting for members."""
+    Joint.waits_for = lambda self: None  # type: ignore[method-assign]
+
+
+def beside() -> None:
+    """A version that is coming is not kept up to date once it is filled."""
+    Cell._refresh_coming = lambda self, coming: True  # type: ignore[method-assign]
+
+
 NOTICED: Final[Mapping[Callable[[], None], str]] = {
     fence: HIGHER,
     generation: "tests/consumers/test_publisher_recovery.py::test_an_older_publisher_must_stop",
@@ -105,6 +144,11 @@ NOTICED: Final[Mapping[Callable[[], None], str]] = {
     rename: ANY_MOMENT,
     dedup: f"{CRASHES}[Step.STOPPED-0]",
     offset: f"{CRASHES}[Step.ANNOUNCED-0]",
+    inherited: f"{GROUP}[0]",
+    lane: f"{GROUP}[0]",
+    folders: f"{GROUP}[0]",
+    filled: f"{GROUP}[0]",
+    beside: f"{GROUP}[0]",
 }
 """Each guard, and a test that fails without it."""
 
