@@ -138,7 +138,7 @@ def write_version(state: Path) -> None:
     Versions(state / "models").write(model, names, opened.info.number, {"edges": 0})
 
 
-def check_vectors(settings: Settings) -> int:
+def check_vectors(settings: Settings, version: int = 1) -> int:
     """Vectors in the index are what the final state makes of them; how many users' were compared.
 
     Those of users who knew an item that was removed follow with their next event, and are left out.
@@ -150,7 +150,7 @@ def check_vectors(settings: Settings) -> int:
         letters = wiring.open_dead_letters(settings, kafka=False)
         stack.callback(letters.close)
         live = wiring.open_pipeline(settings, ModelConfig(), publisher, letters, clock).live
-        assert publisher.live == live.version == 1
+        assert publisher.live == live.version == version
         graph, aliases = live.graph, publisher.index.aliases()
         removed = np.flatnonzero(graph.catalog.removed(len(graph.items))).tolist()
         gone = {graph.items.name(number) for number in removed}
