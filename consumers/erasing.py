@@ -19,9 +19,11 @@ from rich.console import Console
 
 from consumers import finetuner, inventory, receipt, wiring
 from consumers.errors import ErasureUnfinished, SettingsError
+from consumers.homes import FOLDER, newest_in, partitions_in
 from consumers.index import MAX_SEQUENCE, Space, point_id, to_rfc3339
 from consumers.lifecycle import Stop
 from consumers.logs import log
+from consumers.members import Members
 from consumers.pipeline import Pipeline
 from consumers.receipt import Receipt
 from consumers.retraining import WANTED, Requests
@@ -134,11 +136,13 @@ class Erasure:
                     f"{error}. A program that reads no topic cannot be told to erase: let it end"
                 ) from None
             self.through = f"{topic}, applied by the program that runs"
-            self._await()
+            self._await(lambda: self.settings.graph_dir)
         else:
             store.close()
             self.through = f"{topic}, and applied here" if topic else "applied here"
             self._apply_here(time_us)
+        for partition in partitions_in(self.settings.state / FOLDER):
+            self._await(lambda of=partition: newest_in(of))  # type: ignore[misc]
 
     # -- through the topic
 
@@ -151,31 +155,38 @@ class Erasure:
         log.info("erasure sent", topic=settings.topic, partitions=sent)
         return f"topic {settings.topic}, {sent} partitions"
 
-    def _await(self) -> None:
-        """Until only snapshots are kept that were taken after the event."""
-        deadline, since, looked = Deadline.after(self.wait_s), 0, -1
-        store = SnapshotStore(self.settings.graph_dir, self.clock)
+    def _await(self, where: Callable[[], Path]) -> None:
+        """Until only snapshots are kept in a folder that were taken after the event.
+
+        Parameters
+        ----------
+        where : callable
+            The folder: a partition's is another when it goes to another member.
+        """
+        deadline, since, looked = Deadline.after(self.wait_s), 0, (Path(), -1)
         while True:
-            if store.latest() != looked:
-                looked = store.latest()
-                lookup = Lookup(self.settings.graph_dir)
+            folder = where()
+            now = folder, SnapshotStore(folder, self.clock).latest()
+            if now != looked:
+                since = since if folder == looked[0] else 0
+                looked, lookup = now, Lookup(folder)
                 since = since or lookup.remembers(self._sent)
                 if since and lookup.oldest >= since:
                     return
             if deadline.passed:
-                raise ErasureUnfinished(self._late(since))
+                raise ErasureUnfinished(self._late(folder, since))
             self.pause(LOOK_EVERY_S)
 
-    def _late(self, since: int) -> str:
+    def _late(self, folder: Path, since: int) -> str:
         settings = self.settings
         if not since:
             return (
-                f"{settings.state}: no snapshot shows the erasure after {self.wait_s:g} s. The"
+                f"{folder}: no snapshot shows the erasure after {self.wait_s:g} s. The"
                 f" event is in the topic {settings.topic}. Is the program behind? Erase again,"
                 " or with a longer --wait-s"
             )
         return (
-            f"{settings.state}: erased in snapshot {since}, but older ones are kept after"
+            f"{folder}: erased in snapshot {since}, but older ones are kept after"
             f" {self.wait_s:g} s: they go as new ones are taken. Erase again later, or with a"
             " longer --wait-s"
         )
@@ -194,6 +205,8 @@ class Erasure:
             stack.callback(pipeline.texts.close)
             stack.callback(pipeline.snapshots.close)
             pipeline.snapshots.acquire()
+            if publisher is not None and partitions_in(settings.state / FOLDER):
+                publisher.members = Members(pipeline.state)  # users are theirs to write
             self._go_by_what_is_live(pipeline)
             pipeline.take(RecordBatch(HERE, np.zeros(1, np.int64), [self._event(time_us)], 1))
             del pipeline.state.positions[HERE]

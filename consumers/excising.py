@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from consumers import finetuner, replaying, wiring
 from consumers.errors import NotRepeatable, SettingsError
 from consumers.held_out import Recall, held_out_recall
+from consumers.homes import refuse_members
 from consumers.inputs import Inputs
 from consumers.ledger_verbs import say, tell
 from consumers.manifest import Excised, Manifest
@@ -74,6 +75,7 @@ def excise(
     StoreInUse, IndexLocked
         Another process works on the state.
     """
+    refuse_members(settings.state, "goat excise")
     clock, model = SystemClock(), settings.hyper_parameters()
     with ExitStack() as stack:
         old = wiring.open_pipeline(settings, model, None, NoLetters(), clock)

@@ -95,3 +95,32 @@ class Home:
             return []
         names = [path.name for path in self._folder.iterdir() if path.name.isdecimal()]
         return sorted(n for n in map(int, names) if n < generation)
+
+
+def partitions_in(root: Path) -> list[Path]:
+    """The folders of all partitions of which something was kept."""
+    if not root.is_dir():
+        return []
+    return sorted(path for path in root.iterdir() if path.is_dir())
+
+
+def refuse_members(state: Path, what: str) -> None:
+    """Refuse what writes users, or makes them anew, where members keep them.
+
+    Raises
+    ------
+    SettingsError
+        If they do.
+    """
+    if partitions_in(state / FOLDER):
+        raise SettingsError(
+            f"{state / FOLDER}: members keep users there, who are not {what}'s to write. Give "
+            "--members where that is a flag; or stop all members, remove the folder, and go on "
+            "without them"
+        )
+
+
+def newest_in(folder: Path) -> Path:
+    """Where a partition's state is kept now: the newest generation that has saved anything."""
+    saved = [path.parent for path in folder.glob("*/snapshots") if any(path.glob("*.json"))]
+    return max(saved, key=lambda path: int(path.name), default=folder)

@@ -153,14 +153,9 @@ class Begun(_Value):
 
 
 class Filled(_Value):
-    """All users of a lane are in a pair of collections, and are kept up to date there from now on.
+    """So many users, all of a lane, are in a pair of collections, and are kept up to date there.
 
-    Attributes
-    ----------
-    generation : int
-        Of the lane's publisher: the word of one that has been taken over from is worth nothing.
-    users : int
-        Points written.
+    The word of a generation that has been taken over from is worth nothing.
     """
 
     step: Literal["filled"] = "filled"

@@ -10,6 +10,7 @@ from rich.console import Console
 from consumers import finetuner, report, wiring
 from consumers.boarding import boarded
 from consumers.errors import SettingsError
+from consumers.homes import refuse_members
 from consumers.index import Names
 from consumers.ingestor import Ingestor
 from consumers.inputs import Inputs
@@ -164,6 +165,7 @@ def finetune(settings: Settings, *, once: bool, anew: str | None = None) -> int:
 
 def publish(settings: Settings) -> int:
     """Fill fresh collections with the newest version over the newest snapshot, and flip."""
+    refuse_members(settings.state, "goat publish")
     if why := frozen(settings.state):
         raise SettingsError(f"publishing is frozen: {why}. Remove {settings.state / FROZEN}")
     versions = Versions(settings.models_dir)

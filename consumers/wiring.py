@@ -13,6 +13,7 @@ from consumers.campaigns import Campaigns
 from consumers.edge_index import EdgeIndex
 from consumers.errors import ServerUnavailable, SettingsError
 from consumers.evaluator import Evaluator
+from consumers.homes import refuse_members
 from consumers.index import Names, VectorIndex
 from consumers.inputs import Inputs
 from consumers.live import LiveModel
@@ -70,6 +71,8 @@ class Parts:
 def opened(settings: Settings, inputs: Inputs, *, publish: bool) -> Generator[Parts]:
     """Open everything that ingestion needs, and close it again in the opposite order."""
     clock, model = SystemClock(), settings.hyper_parameters()
+    if publish and not settings.members:
+        refuse_members(settings.state, "this program")
     settings.state.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         live = inputs.events is None and settings.kafka is not None
