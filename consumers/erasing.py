@@ -7,7 +7,7 @@ crash in between is mended by erasing again: every step may be repeated.
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -136,13 +136,14 @@ class Erasure:
                     f"{error}. A program that reads no topic cannot be told to erase: let it end"
                 ) from None
             self.through = f"{topic}, applied by the program that runs"
-            self._await(lambda: self.settings.graph_dir)
+            self._await(lambda: self.settings.graph_dir, self._sent)
         else:
             store.close()
             self.through = f"{topic}, and applied here" if topic else "applied here"
             self._apply_here(time_us)
-        for partition in partitions_in(self.settings.state / FOLDER):
-            self._await(lambda of=partition: newest_in(of))  # type: ignore[misc]
+        for folder in partitions_in(self.settings.state / FOLDER):
+            number = int(folder.name.rpartition("-")[2])
+            self._await(lambda of=folder: newest_in(of), self._sent[number : number + 1])  # type: ignore[misc]
 
     # -- through the topic
 
@@ -155,13 +156,14 @@ class Erasure:
         log.info("erasure sent", topic=settings.topic, partitions=sent)
         return f"topic {settings.topic}, {sent} partitions"
 
-    def _await(self, where: Callable[[], Path]) -> None:
-        """Until only snapshots are kept in a folder that were taken after the event.
+    def _await(self, where: Callable[[], Path], sent: Sequence[str]) -> None:
+        """Until only snapshots are kept in a folder that were taken after these events.
 
         Parameters
         ----------
         where : callable
             The folder: a partition's is another when it goes to another member.
+        sent : event ids
         """
         deadline, since, looked = Deadline.after(self.wait_s), 0, (Path(), -1)
         while True:
@@ -170,7 +172,7 @@ class Erasure:
             if now != looked:
                 since = since if folder == looked[0] else 0
                 looked, lookup = now, Lookup(folder)
-                since = since or lookup.remembers(self._sent)
+                since = since or lookup.remembers(sent)
                 if since and lookup.oldest >= since:
                     return
             if deadline.passed:

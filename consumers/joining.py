@@ -77,7 +77,7 @@ def joined(settings: Settings, stop: Stop) -> Generator[Member]:
         news.look()
 
         def cell(partition: Partition) -> Cell:
-            _same_partitions(root, settings.topic, partition.number + 1, grown=True)
+            same_partitions(root, settings.topic, partition.number + 1, grown=True)
             return open_cell(settings, partition, lanes, news, clock)
 
         def source(moves: Moves) -> KafkaSource:
@@ -90,7 +90,7 @@ def joined(settings: Settings, stop: Stop) -> Generator[Member]:
             )
             with wiring.reaching():
                 opened = KafkaSource(config, {}, clock, moves)
-            _same_partitions(root, settings.topic, opened.partitions(settings.topic))
+            same_partitions(root, settings.topic, opened.partitions(settings.topic))
             return opened
 
         yield Member(
@@ -171,7 +171,7 @@ def _several(settings: Settings) -> None:
         )
 
 
-def _same_partitions(root: Path, topic: str, count: int, *, grown: bool = False) -> None:
+def same_partitions(root: Path, topic: str, count: int, *, grown: bool = False) -> None:
     """Refuse a topic whose users are divided otherwise than they were.
 
     Parameters

@@ -5,8 +5,10 @@ in order; versions go live in between. In the end every user's vector is what an
 makes of the topic, and every event of every partition has had its effect once.
 """
 
+import json
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import pairwise
@@ -66,6 +68,14 @@ def published(settings: Settings) -> Publications:
         found = Publications()
         found.advance(manifest.lines)
     return found
+
+
+def someone(messages: Sequence[bytes]) -> str:
+    """A user with many events, and none of them an erasure."""
+    said = [json.loads(m) for m in messages if b"broken" not in m]
+    gone = {m["user_id"] for m in said if m["type"] == "erase_user"}
+    counts = Counter(m["user_id"] for m in said if m.get("user_id", "") not in {"", *gone})
+    return str(counts.most_common(1)[0][0])
 
 
 @pytest.mark.slow
@@ -132,6 +142,11 @@ def test_partitions_move_and_their_state_with_them(
     third.send_signal(signal.SIGTERM)  # leaves in order
     assert third.wait(60) == 0, said()
     send(parts[4])
+    until(all_kept, nap)
+
+    user = someone(messages)  # erased while all run
+    assert goat("erase", user, **given).wait(120) == 0, said()
+    sent += PARTITIONS  # one event each
     until(all_kept, nap)
     for process in (second, whole):
         process.send_signal(signal.SIGTERM)
