@@ -32,6 +32,7 @@ from consumers.index import (
     CHUNK,
     SEARCH_WIDTH,
     VECTOR,
+    Backlog,
     Candidate,
     Conditions,
     Names,
@@ -247,6 +248,10 @@ class EdgeIndex:
         shard = self._shard(collection)
         shard.optimize()
         shard.flush()
+
+    def backlog(self, collection: str) -> Backlog:
+        info = self._shard(self._aliases.get(collection, collection)).info()
+        return Backlog(max(info.points_count - info.indexed_vectors_count, 0), at_work=False)
 
     def flush(self) -> None:
         with self._table:

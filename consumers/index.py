@@ -188,6 +188,14 @@ class Stored:
         return self.payload.get("deleted") is True
 
 
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Points that the graph searches walk has not yet (they are scanned), and if it is at work."""
+
+    points: int
+    at_work: bool
+
+
 class VectorIndex(Protocol):
     """A store of vectors: Qdrant's server, or its engine in this process.
 
@@ -328,6 +336,16 @@ class VectorIndex(Protocol):
 
     def settle(self, collection: str) -> None:
         """Build what makes searches fast, and make all writes durable; may take long."""
+        ...
+
+    def backlog(self, collection: str) -> Backlog:
+        """Ask how far the collection's optimiser is; an alias will do.
+
+        Raises
+        ------
+        PublishError
+            If the collection is not there, or its optimiser has failed.
+        """
         ...
 
     def flush(self) -> None:

@@ -108,6 +108,7 @@ class Ingestor:
         self._finish_adopting()
         if self.replay and not self.pipeline.live.ready and not self.stop.requested:
             self._improve()
+        self._publish(everything=True)
         self._commit()
 
     def _resume(self, extra: Mapping[str, object]) -> None:
@@ -162,12 +163,12 @@ class Ingestor:
         self.tell_members()
         self.on_step()
 
-    def _publish(self) -> int:
+    def _publish(self, *, everything: bool = False) -> int:
         """Have what was touched written; how many points. Not before readers' place is reached."""
         publisher = self.pipeline.publisher
         if publisher is None or self._behind(publisher):
             return 0
-        return self.pipeline.publish()
+        return self.pipeline.publish(everything=everything)
 
     def _behind(self, publisher: Publisher) -> bool:
         """Whether what is known now is older than what readers see.

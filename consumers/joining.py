@@ -26,6 +26,7 @@ from consumers.members import Members
 from consumers.pipeline import Pipeline
 from consumers.renumbered import renumbered
 from consumers.settings import Settings
+from consumers.shaping import Shaper, ShapingRules
 from consumers.tally import Tally
 from consumers.texts import Texts
 from consumers.versions import Versions
@@ -142,6 +143,7 @@ def _pipeline(settings: Settings, state: State, folder: Path, clock: Clock) -> P
         evaluator=Evaluator(state.graph, live, share=0.0, compare_static=False),
         live=live,
         campaigns=Campaigns(state.graph, clock),
+        shaper=Shaper(ShapingRules(), np.random.default_rng(settings.seed)),  # of items
         publisher=None,
         snapshots=SnapshotStore(folder, clock),
     )

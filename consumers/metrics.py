@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from consumers.errors import SettingsError
 from consumers.freshness import cumulative
 from consumers.settings import Settings
-from consumers.status import Status
+from consumers.status import Status, Writes
 from stream.clock import Clock
 
 Curves = Sequence[Mapping[str, object]]
@@ -71,6 +71,7 @@ class StreamFigures(Collector):
             buckets=cumulative(status.freshness_counts),
             sum_value=status.freshness_total_s,
         )
+        yield from _of_writes(status.writes)
         size = GaugeMetricFamily("goat_graph_size", "Of the graph", labels=["of"])
         for name, count in (
             ("edges", status.edges),
@@ -165,6 +166,26 @@ def exposed(settings: Settings) -> Generator[CollectorRegistry]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _of_writes(writes: Writes) -> Iterable[Metric]:
+    points = CounterMetricFamily(
+        "goat_points", "Points touched, by what became of it", labels=["outcome"]
+    )
+    points.add_metric(["written"], writes.written)
+    points.add_metric(["saved"], writes.saved)
+    yield points
+    yield _gauge("goat_points_waiting", "Points behind what is known", writes.waiting)
+    if writes.overlap_lost is not None:
+        yield _gauge(
+            "goat_overlap_lost_ratio",
+            "Of the best 20, by items that wait, on a sample of users",
+            writes.overlap_lost,
+        )
+    yield _gauge(
+        "goat_index_backlog_points", "Items stored, but not in the index's graph", writes.backlog
+    )
+    yield _gauge("goat_index_behind", "1 while items are held back for it", writes.held)
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from consumers.campaigns import Campaigns
 from consumers.evaluator import Evaluator
 from consumers.live import LiveModel
-from consumers.points import all_points, changes
+from consumers.points import all_points
 from consumers.publisher import Publisher
+from consumers.shaping import Shaper
 from consumers.tally import Tally, letters
 from consumers.texts import Texts
 from consumers.versions import Version
@@ -37,6 +38,7 @@ class Pipeline:
     evaluator: Evaluator
     live: LiveModel
     campaigns: Campaigns
+    shaper: Shaper
     publisher: Publisher | None
     snapshots: SnapshotStore
     tally: Tally = field(default_factory=Tally)
@@ -56,15 +58,13 @@ class Pipeline:
         self.tally.account(batch, decoded, admission, applied)
         self.state.moved(batch)
 
-    def publish(self) -> int:
-        """Refresh the vectors of what was touched since the last call; how many points."""
+    def publish(self, *, everything: bool = False) -> int:
+        """Refresh what was touched and is worth a write, or everything; how many points."""
         self.campaigns.tell(self.publisher)
         if self.publisher is None or self.publisher.live != self.live.version:
             return 0  # what readers see is of another version, until ours is adopted
-        users, items, gone = changes(self.live, self.campaigns, self.publisher.spaces)
-        self.publisher.remove(users=gone.users, items=gone.items)
-        self.publisher.push(users, items)
-        return len(users) + len(items)
+        told = self.live, self.campaigns, self.publisher
+        return self.shaper.write(*told, everything=everything)
 
     def commit(
         self, progress: Mapping[str, JSON], advise: Callable[[Mapping[Partition, int]], None]
@@ -73,7 +73,7 @@ class Pipeline:
         self.dead_letters.flush()
         self.state.extra = {**progress, "tally": self.tally.to_json(), "version": self.live.version}
         arrays = self.live.to_arrays() | self.evaluator.to_arrays()
-        self.state.arrays = arrays | self.campaigns.to_arrays()
+        self.state.arrays = arrays | self.campaigns.to_arrays() | self.shaper.to_arrays()
         return self.snapshots.commit(self.state, advise=advise)
 
     def adopt(self, version: Version) -> Iterator[None]:
@@ -85,6 +85,6 @@ class Pipeline:
             for space, points in all_points(coming, self.campaigns, filling.spaces):
                 filling.add(space, points)
                 yield
-            yield from filling.go_live(lambda: changes(coming, self.campaigns, filling.spaces))
+            yield from filling.go_live(lambda own: self.shaper.filled(coming, self.campaigns, own))
         self.live, self.coming = coming, None
         self.evaluator.follow(self.live)

@@ -3,10 +3,11 @@
 Every user and every item of the newest snapshot is made again, and its vector compared with the
 stored one, float32 for float32, in every bit. Of a user whose vector may have moved without an
 event of theirs since it was written (an item of theirs was placed or removed, or an event has left
-the window) the stored one may be that of before: such users are counted apart where they differ.
+the window), and of what waited to be written at the snapshot, the stored one may be that of before:
+those are counted apart where they differ.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,12 +22,15 @@ from consumers.manifest import Collections, Line
 from consumers.points import CHUNK, item_points, user_points
 from consumers.publications import Publications
 from consumers.settings import Settings
+from consumers.shaping import WAITING_ITEMS, WAITING_USERS
 from consumers.versions import Version
 from model.config import ModelConfig
 from stream.clock import Clock
 from stream.histories import Histories
 from stream.sink import NoLetters
 from stream.state import JSON
+
+Waiting = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(slots=True)
@@ -37,7 +41,7 @@ class Compared:
     ----------
     points : compared
     equal : with the same vector
-    moved : users with another one that may be that of before their last move
+    moved : with another one that may be that of before the last move
     first : the first that differs otherwise, or is not there
     """
 
@@ -102,29 +106,32 @@ def compare_points(
     try:
         if pipeline.live.version != version.number:
             return f"the newest snapshot is under version {pipeline.live.version}"
-        arrays = pipeline.live.to_arrays()
+        arrays, waiting = pipeline.live.to_arrays(), pipeline.shaper.to_arrays()
         pipeline.live.use(version)
         pipeline.live.restore(arrays)
         with closing(wiring.open_index(settings)) as index:
-            return _compare(pipeline.live, index, pair)
+            return _compare(pipeline.live, index, pair, waiting)
     except IndexLocked as error:
         return f"points are not compared: {error}"
     finally:
         pipeline.texts.close()
 
 
-def _compare(live: LiveModel, index: VectorIndex, pair: Collections) -> dict[Space, Compared]:
+def _compare(
+    live: LiveModel, index: VectorIndex, pair: Collections, waiting: Waiting
+) -> dict[Space, Compared]:
     found = {space: Compared() for space in Space}
     for start in range(0, len(live.graph.users), CHUNK):
         users = np.arange(start, min(start + CHUNK, len(live.graph.users)), dtype=np.int32)
         users = users[[bool(live.graph.users.name(u)) for u in users.tolist()]]
         made = user_points(live, users)
-        found[Space.USERS].add(made, _fetch(index, pair, Space.USERS, made.ids), _may(live, users))
+        may = _may(live, users) | np.isin(users, waiting[WAITING_USERS])
+        found[Space.USERS].add(made, _fetch(index, pair, Space.USERS, made.ids), may)
     for start in range(0, len(live.graph.items), CHUNK):
         items = np.arange(start, min(start + CHUNK, len(live.graph.items)), dtype=np.int32)
-        made = item_points(live, items)
-        none = np.zeros(len(made), np.bool_)
-        found[Space.ITEMS].add(made, _fetch(index, pair, Space.ITEMS, made.ids), none)
+        items = items[~live.graph.catalog.removed(len(live.graph.items))[items]]
+        made, may = item_points(live, items), np.isin(items, waiting[WAITING_ITEMS])
+        found[Space.ITEMS].add(made, _fetch(index, pair, Space.ITEMS, made.ids), may)
     return found
 
 

@@ -20,6 +20,7 @@ from consumers.index import (
     LINKS,
     SEARCH_WIDTH,
     VECTOR,
+    Backlog,
     Candidate,
     Conditions,
     Names,
@@ -282,10 +283,7 @@ class QdrantIndex:
     def settle(self, collection: str) -> None:
         deadline = Deadline.after(SETTLE_TIMEOUT_S)
         while True:
-            with translated(self._where):
-                info = self._client.get_collection(collection)
-            if info.status is q.CollectionStatus.RED:
-                raise PublishError(f"{self._where}: {collection}: {info.optimizer_status}")
+            info = self._info(collection)
             if info.status is not q.CollectionStatus.YELLOW:
                 return
             if deadline.passed:
@@ -295,11 +293,24 @@ class QdrantIndex:
                 )
             self._pause(SETTLE_POLL_S)
 
+    def backlog(self, collection: str) -> Backlog:
+        info = self._info(collection)
+        waiting = (info.points_count or 0) - (info.indexed_vectors_count or 0)
+        return Backlog(max(waiting, 0), at_work=info.status is q.CollectionStatus.YELLOW)
+
     def flush(self) -> None:
         """Do nothing: the server syncs its log itself, and its replicas are the safety."""
 
     def close(self) -> None:
         self._client.close()
+
+    def _info(self, collection: str) -> q.CollectionInfo:
+        """What the server says of a collection whose optimiser works."""
+        with translated(self._where):
+            info = self._client.get_collection(collection)
+        if info.status is q.CollectionStatus.RED:
+            raise PublishError(f"{self._where}: {collection}: {info.optimizer_status}")
+        return info
 
     def _dim(self, collection: str) -> int:
         if collection not in self._dims:

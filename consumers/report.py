@@ -14,6 +14,7 @@ from rich.table import Table
 
 from consumers.index import Candidate, Conditions
 from consumers.ingestor import Ingestor
+from consumers.status import writes_of
 from stream.graph import Graph
 
 USERS_SHOWN = 3
@@ -77,6 +78,7 @@ def figures(ingestor: Ingestor, wall_s: float) -> dict[str, object]:
         "alignment": pipeline.live.alignment,
         **pipeline.evaluator.figures(),
         "event_to_searchable_p50_s": ingestor.freshness.median_s,
+        "writes": writes_of(pipeline.shaper).model_dump(),
         "wall_s": wall_s,
         "finetune_errors": len(ingestor.errors),
         "machine": {"python": platform.python_version(), "system": platform.platform()},
@@ -132,6 +134,12 @@ def _lines(values: Mapping[str, object]) -> list[str]:
             f"{values['recall@20']:.4f};{compared} windowed popularity "
             f"{values['popularity_recall@20']:.4f}"
         )
+    writes = cast(Mapping[str, Any], values["writes"])
+    if writes["touched"]:
+        lost = writes["overlap_lost"]
+        said = "" if lost is None else f"; {lost:.2%} of the best 20 lost by it at the last look"
+        saved = f"{writes['saved']:,} saved ({writes['saved'] / writes['touched']:.0%})"
+        lines.append(f"{writes['written']:,} points written, {saved}{said}")
     for name, one in cast(Mapping[str, Mapping[str, Any]], values["alignment"]).items():
         gap = one["gap"]
         lines.append(

@@ -71,6 +71,20 @@ class Settings(BaseSettings):
         default="goat", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of names"
     )
 
+    # What is written to the index, and when.
+    shaping_loss: float = Field(
+        default=0.005, ge=0, le=0.5, description="Of overlap@20, by items not written; 0: all are"
+    )
+    shaping_patience_s: float = Field(
+        default=30.0, ge=0, description="Longest time that an item waits to be written"
+    )
+    hot_every_s: float = Field(
+        default=2.0, ge=0, description="Between writes of an id that is touched all the time"
+    )
+    index_backlog: int = Field(
+        default=20_000, ge=0, description="Unindexed points from which items are held back"
+    )
+
     # How often. Counts are of messages, times in seconds.
     finetune_every: int | None = Field(
         default=None, ge=1, description="Fine-tune each N messages (default 10,000 from files)"

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from consumers.ingestor import Ingestor
+from consumers.shaping import Shaper
 from stream.clock import Clock
 
 FILE = "status.json"
@@ -36,6 +37,32 @@ class Point(BaseModel):
     popularity_recall: float | None
 
 
+class Writes(BaseModel):
+    """What the index was spared, and what readers lose by it; see `consumers.shaping`.
+
+    Attributes
+    ----------
+    touched, written, saved : points, since the start
+    waiting : points that are behind what is known
+    threshold : movement of an item's score that is not written at once
+    overlap_lost : float or None
+        Share of the best 20 that readers miss, by a sample; None before there is one.
+    backlog : points that the index has not worked into its graph
+    held : whether items are held back for it
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    touched: int
+    written: int
+    saved: int
+    waiting: int
+    threshold: float
+    overlap_lost: float | None
+    backlog: int
+    held: bool
+
+
 class Status(BaseModel):
     """A fast path as of one moment.
 
@@ -57,7 +84,7 @@ class Status(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     at_us: int
     doing: str
     events_in: int
@@ -71,6 +98,7 @@ class Status(BaseModel):
     freshness_p95_s: float | None
     freshness_counts: tuple[int, ...]
     freshness_total_s: float
+    writes: Writes
     edges: int
     users: int
     items: int
@@ -148,6 +176,7 @@ class StatusFile:
             freshness_p95_s=p95,
             freshness_counts=tuple(freshness.counts),
             freshness_total_s=freshness.total_s,
+            writes=writes_of(ingestor.pipeline.shaper),
             edges=figures.edges,
             users=figures.users,
             items=figures.items,
@@ -157,6 +186,21 @@ class StatusFile:
             scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
             past=tuple(self._past),
         )
+
+
+def writes_of(shaper: Shaper) -> Writes:
+    """What a shaper has to tell."""
+    shaped, tolerance, backlog = shaper.shaped, shaper.tolerance, shaper.backlog
+    return Writes(
+        touched=shaped.touched,
+        written=shaped.written,
+        saved=shaped.saved,
+        waiting=shaper.waiting,
+        threshold=tolerance.threshold,
+        overlap_lost=tolerance.loss,
+        backlog=backlog.last.points,
+        held=backlog.long,
+    )
 
 
 def read_status(state: Path) -> Status | None:

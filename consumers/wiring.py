@@ -23,6 +23,7 @@ from consumers.pipeline import Pipeline
 from consumers.preferences import Preferences
 from consumers.publisher import Publisher
 from consumers.settings import Settings
+from consumers.shaping import Shaper, ShapingRules
 from consumers.shared_index import shared
 from consumers.tally import Tally
 from consumers.texts import Embedder, Texts
@@ -227,6 +228,7 @@ def pipeline_of(
         evaluator=Evaluator(state.graph, served, share=share, compare_static=not live),
         live=served,
         campaigns=Campaigns(state.graph, clock if live else None),
+        shaper=Shaper(shaping_of(settings), np.random.default_rng(settings.seed)),
         publisher=publisher,
         snapshots=snapshots,
     )
@@ -235,6 +237,16 @@ def pipeline_of(
 def graph_of(settings: Settings) -> GraphConfig:
     """What stays in the graph."""
     return GraphConfig(window_us=settings.window_us, join_rows=settings.joinable)
+
+
+def shaping_of(settings: Settings) -> ShapingRules:
+    """What of a live version's changes may be lost or late in the index."""
+    return ShapingRules(
+        loss=settings.shaping_loss,
+        patience_s=settings.shaping_patience_s,
+        hot_every_s=settings.hot_every_s,
+        backlog=settings.index_backlog,
+    )
 
 
 def ordering_of(settings: Settings) -> OrderingConfig:
@@ -288,6 +300,7 @@ def _restore(pipeline: Pipeline, versions: Versions) -> None:
     pipeline.live.restore(arrays)
     pipeline.evaluator.restore(arrays)
     pipeline.campaigns.restore(arrays)
+    pipeline.shaper.restore(arrays)
     if number:
         pipeline.evaluator.follow(pipeline.live)
 

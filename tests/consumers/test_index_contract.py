@@ -12,6 +12,7 @@ from consumers.index import (
 )
 from consumers.local_qdrant import QdrantAddress
 from consumers.qdrant_index import QdrantIndex
+from tests.consumers.backlog_contract import BacklogContract
 from tests.consumers.campaign_contract import CampaignContract
 from tests.consumers.index_contract import IndexContract
 
@@ -24,7 +25,7 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-class TestEdgeIndex(IndexContract, CampaignContract):
+class TestEdgeIndex(IndexContract, CampaignContract, BacklogContract):
     @pytest.fixture(scope="class")
     @classmethod
     def index(cls, memory: Path) -> Iterator[VectorIndex]:
@@ -33,7 +34,7 @@ class TestEdgeIndex(IndexContract, CampaignContract):
         index.close()
 
 
-class TestQdrantIndex(IndexContract, CampaignContract):
+class TestQdrantIndex(IndexContract, CampaignContract, BacklogContract):
     @pytest.fixture(scope="class")
     @classmethod
     def index(cls, qdrant: QdrantAddress) -> Iterator[VectorIndex]:

@@ -54,6 +54,11 @@ def test_the_fast_path_the_monitor_and_fine_tunes_tell(tmp_path: Path) -> None:
     assert value(f"{searchable}_bucket", {"le": "0.5"}) == 18
     assert value(f"{searchable}_bucket", {"le": "+Inf"}) == value(f"{searchable}_count") == 20
     assert value(f"{searchable}_sum") == pytest.approx(3.6)
+    assert value("goat_points_total", {"outcome": "written"}) == 20
+    assert value("goat_points_total", {"outcome": "saved"}) == 30
+    assert value("goat_points_waiting") == 0
+    assert value("goat_overlap_lost_ratio") == 0.004
+    assert (value("goat_index_backlog_points"), value("goat_index_behind")) == (7, 0)
     assert value("goat_prequential_recall_ratio", {"method": "goat"}) == 0.25
     assert value("goat_prequential_recall_ratio", {"method": "popularity"}) is None
     assert value("goat_drift", {"watch": "items shown"}) == 1

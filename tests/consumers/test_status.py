@@ -4,7 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+
 from consumers.freshness import Freshness
+from consumers.index import Backlog
+from consumers.shaping import Shaped, Shaper, ShapingRules
 from consumers.status import EVERY_US, FILE, KEPT, STALE_US, StatusFile, read_status
 from consumers.tally import Tally
 from stream.clock import ManualClock
@@ -20,7 +24,11 @@ def ingestor(messages: int = 0) -> Any:
     )  # fmt: skip
     scores = {"scored_events": 9, "recall@20": None, "by_half_life": {"1": 0.1}}
     evaluator = SimpleNamespace(figures=lambda: scores)
-    pipeline = SimpleNamespace(tally=tally, evaluator=evaluator)
+    shaper = Shaper(ShapingRules(), np.random.default_rng(0))
+    shaper.shaped = Shaped(touched=50, written=20)
+    shaper.tolerance.loss = 0.004
+    shaper.backlog.last = Backlog(7, at_work=True)
+    pipeline = SimpleNamespace(tally=tally, evaluator=evaluator, shaper=shaper)
     freshness = Freshness()
     for seconds in [0.1] * 18 + [0.9, 0.9]:
         freshness.note(seconds)
@@ -35,6 +43,9 @@ def test_it_is_written_once_a_second_and_says_when(tmp_path: Path) -> None:
     first = read_status(tmp_path)
     assert first is not None and (first.events_in, first.kinds) == (1, {"click": 1})
     assert (first.freshness_p50_s, first.scores) == (0.1, {"scored_events": 9, "recall@20": None})
+    writes = first.writes
+    assert (writes.touched, writes.written, writes.saved, writes.waiting) == (50, 20, 30, 0)
+    assert (writes.overlap_lost, writes.backlog, writes.held) == (0.004, 7, False)
     assert first.freshness_p95_s is not None and first.freshness_p95_s > 0.8
     assert not first.stale(NOW + STALE_US) and first.stale(NOW + STALE_US + 1)
     clock.advance(EVERY_US)
