@@ -27,6 +27,7 @@ from consumers.renumbered import renumbered
 from consumers.versions import Versions
 from stream.batch import Partition, RecordBatch
 from stream.clock import Clock
+from stream.topic import Topic
 
 CATCH_UP_S = 300.0  # to where readers are, after it was taken over
 
@@ -110,6 +111,15 @@ class Cell:
     def position(self) -> int | None:
         """Next offset to read; None before the first."""
         return self.pipeline.state.positions.get(self.partition)
+
+    @property
+    def topic(self) -> Topic | None:
+        """What the position is of."""
+        return self.pipeline.state.topics.get(self.partition.topic)
+
+    @topic.setter
+    def topic(self, topic: Topic) -> None:
+        self.pipeline.state.topics[self.partition.topic] = topic
 
     @property
     def behind(self) -> bool:

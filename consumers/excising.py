@@ -14,6 +14,7 @@ In this order; a crash in between leaves the old vectors live, and a `goat run` 
 
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +141,7 @@ def _read_again(
     state = State(
         Graph(GraphConfig(window_us=settings.window_us)),
         Orderer(wiring.ordering_of(settings), (*old.state.orderer.rules, rule)),
+        topics=deepcopy(old.state.topics),
         numbering=old.state.numbering + 1,
     )
     new = wiring.pipeline_of(
@@ -154,7 +156,7 @@ def _read_again(
     )
     stack.callback(new.texts.close)
     upto = old.state.positions
-    source = replaying.open_again(settings, inputs, old.state.begun, upto, clock)
+    source = replaying.open_again(settings, inputs, old.state, upto, clock)
     stack.callback(source.close)
     try:
         replaying.replay(source, new.take, new.state.positions, upto, settings.batch)

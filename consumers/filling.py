@@ -145,9 +145,11 @@ class Filling:
         self.waits_for = None if self._joint is None else self._joint.waits_for()
         return None if self.waits_for else self._publish(self)
 
-    def go_live(self, changed: Callable[[], tuple[PointBatch, PointBatch, Gone]]) -> Iterator[None]:
-        """Commit with what has changed each time, as often as it takes."""
-        while self.commit(*changed()) is None:
+    def go_live(
+        self, changed: Callable[[Collection[Space]], tuple[PointBatch, PointBatch, Gone]]
+    ) -> Iterator[None]:
+        """Commit with what has changed in the spaces filled here, as often as it takes."""
+        while self.commit(*changed(self.spaces)) is None:
             yield
 
     def catch_up(self, sequence: int) -> None:

@@ -10,7 +10,7 @@ before is served; the publisher keeps its collections.
 """
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +21,10 @@ from consumers.publications import Publications
 from consumers.versions import Versions
 from consumers.world import World
 from model.errors import ModelError
-from stream.batch import Partition
 from stream.clock import Clock
-from stream.errors import RetentionPassed, StreamError
+from stream.errors import RetentionPassed, StreamError, TopicReplaced
 from stream.source import Source
+from stream.state import State
 
 BATCH = 250  # messages applied while readers wait: some milliseconds
 POLL_TIMEOUT_S = 0.1
@@ -68,7 +68,7 @@ class Follower:
     versions: Versions
     manifest: Path
     clock: Clock
-    read_on: Callable[[Mapping[Partition, int]], Source] | None = None
+    read_on: Callable[[State], Source] | None = None
     forget: Callable[[Sequence[str]], None] = lambda _: None
     settle: Callable[[], None] = lambda: None
     trouble: str | None = "the state is being restored"
@@ -120,7 +120,7 @@ class Follower:
                 stop.wait(LOOK_EVERY_S)
             if self._world is not None:
                 self.trouble = None
-        except RetentionPassed as error:
+        except (RetentionPassed, TopicReplaced) as error:
             self._world_from_newer(str(error))
             stop.wait(REST_S)
         except (StreamError, ConsumerError, ModelError, OSError) as error:
@@ -168,7 +168,7 @@ class Follower:
 
     def _read(self, world: World) -> int:
         if self._source is None and self.read_on is not None:
-            self._source = self.read_on(world.state.positions)
+            self._source = self.read_on(world.state)
         taken = 0
         for batch in self._source.poll(BATCH, POLL_TIMEOUT_S) if self._source else ():
             with self._lock:

@@ -86,7 +86,7 @@ def _measured(
             dead_letters=NoLetters(),
             snapshots=SnapshotStore(Path(folder), clock),
         )
-        source = replaying.open_again(settings, inputs, known.begun, upto, clock)
+        source = replaying.open_again(settings, inputs, known, upto, clock)
         try:
             replaying.replay(source, pipeline.take, state.positions, cut, settings.batch)
             learned, _ = train(

@@ -90,7 +90,7 @@ def joined(settings: Settings, stop: Stop) -> Generator[Member]:
                 session_timeout_s=settings.session_timeout_s,
             )
             with wiring.reaching():
-                opened = KafkaSource(config, {}, clock, moves)
+                opened = KafkaSource(config, {}, clock, moves=moves)
             same_partitions(root, settings.topic, opened.partitions(settings.topic))
             return opened
 

@@ -18,6 +18,7 @@ from consumers.logs import log
 from stream.batch import Partition, RecordBatch
 from stream.clock import Clock
 from stream.kafka_source import Moves
+from stream.topic import Topic
 
 POLL_TIMEOUT_S = 0.2
 AGAIN_US = 10_000_000
@@ -31,7 +32,8 @@ class GroupSource(Protocol):
     """What is used of a `stream.kafka_source.KafkaSource` with `Moves`."""
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]: ...
-    def begin(self, partition: Partition, offset: int | None) -> bool: ...
+    def begin(self, partition: Partition, offset: int | None, known: Topic | None) -> bool: ...
+    def topic_of(self, partition: Partition) -> Topic: ...
     def advise(self, positions: Mapping[Partition, int]) -> None: ...
     def lag(self) -> Mapping[Partition, int]: ...
     def assignment(self) -> set[Partition]: ...
@@ -123,6 +125,7 @@ class Member:
                 cell = self.cells.get(batch.partition)
                 if cell is not None:  # else it has just gone: its next owner reads this again
                     cell.take(batch)
+                    cell.topic = self.source.topic_of(batch.partition)
                     self.taken += len(batch)
             saved = {p: at for p in list(self.cells) if (at := self._go_on(p)) is not None}
         self.source.advise(saved)
@@ -162,7 +165,7 @@ class Member:
                 self._saved_us[partition] = 0  # it is saved here before long
                 self.taken_over += 1
             log.info("took over", partition=str(partition), offset=cell.position)
-            self.source.begin(partition, cell.position)
+            self.source.begin(partition, cell.position, cell.topic)
 
     # -- on the client's own thread
 

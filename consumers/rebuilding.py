@@ -195,9 +195,8 @@ class _Stream:
             )
         state = self._state or self._begin(origin)
         if self._source is None:
-            begun = {} if known is None else known.begun
             self._source = replaying.open_again(
-                self._settings, self._inputs, begun, self._end, self._clock
+                self._settings, self._inputs, known, self._end, self._clock
             )
             self._stack.callback(self._source.close)
         replaying.replay(self._source, self._take, state.positions, upto, self._settings.batch)

@@ -15,6 +15,7 @@ from stream.errors import RetentionPassed
 from stream.kafka_reader import KafkaReader, ReaderConfig
 from stream.simulator_source import PARTITION as SIMULATOR
 from stream.source import Source
+from stream.state import State
 
 POLL_TIMEOUT_S = 0.2
 PATIENCE = 100
@@ -24,7 +25,7 @@ PATIENCE = 100
 def open_again(
     settings: Settings,
     inputs: Inputs,
-    begun: Mapping[Partition, int],
+    known: State | None,
     upto: Mapping[Partition, int],
     clock: Clock,
 ) -> Source:
@@ -32,7 +33,8 @@ def open_again(
 
     Parameters
     ----------
-    begun : partition -> first offset that the state read; those not named began at 0
+    known : State or None
+        That read it; partitions of which it does not say where they began, began at 0.
     upto : partition -> next offset
 
     Raises
@@ -52,12 +54,13 @@ def open_again(
             f"offsets of {', '.join(map(str, upto))}: name the files that these are with --events, "
             "or the cluster with --kafka"
         )
+    begun = {} if known is None else known.begun
     start = {partition: begun.get(partition, 0) for partition in upto}
     config = ReaderConfig(
         wiring.cluster(settings), settings.topic, connect_timeout_s=wiring.CONNECT_TIMEOUT_S
     )
     with wiring.reaching():
-        return KafkaReader(config, start)
+        return KafkaReader(config, start, {} if known is None else known.topics)
 
 
 def replay(
@@ -96,9 +99,8 @@ def replay(
             if (part := before(one, end)) is not None:
                 take(part)
             if one.next_offset > end:
-                surplus.setdefault(
-                    one.partition, int(one.offsets[np.searchsorted(one.offsets, end)])
-                )
+                beyond = one.offsets[one.offsets >= end]
+                surplus.setdefault(one.partition, int(beyond[0]) if len(beyond) else end)
         if not polled and (source.exhausted or idle > PATIENCE):
             missing = {str(p): (positions.get(p, 0), at) for p, at in left.items()}
             raise NotRepeatable(

@@ -50,7 +50,6 @@ from consumers.status import read_status
 from consumers.texts import Texts
 from consumers.versions import Versions
 from consumers.world import World
-from stream.batch import Partition
 from stream.clock import Clock, SystemClock
 from stream.codec import Codec, Limits
 from stream.kafka_reader import KafkaReader, ReaderConfig
@@ -58,6 +57,7 @@ from stream.kafka_sink import KafkaSink
 from stream.sink import EventSink, FileSink
 from stream.snapshot import SnapshotStore
 from stream.source import Source
+from stream.state import State
 
 GRACE_S = 5
 KEPT_ALIVE_S = 30
@@ -219,7 +219,7 @@ def open_follower(
         versions=Versions(settings.models_dir),
         manifest=settings.manifest,
         clock=clock,
-        read_on=None if settings.kafka is None else lambda at: _reader(settings, at),
+        read_on=None if settings.kafka is None else lambda state: _reader(settings, state),
         forget=last_good.forget,
         settle=settle,
     )
@@ -255,9 +255,9 @@ def restored(settings: Settings, snapshots: SnapshotStore, clock: Clock) -> Worl
     return World(state, live, codec, texts, campaigns, snapshot=number)
 
 
-def _reader(settings: Settings, positions: Mapping[Partition, int]) -> Source:
+def _reader(settings: Settings, state: State) -> Source:
     config = ReaderConfig(wiring.cluster(settings), settings.topic, start=settings.start_at)
-    return KafkaReader(config, positions)
+    return KafkaReader(config, state.positions, state.topics)
 
 
 def _served_sink(settings: Settings) -> EventSink:

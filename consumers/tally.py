@@ -22,6 +22,7 @@ class Tally:
 
     Attributes
     ----------
+    passed : offsets, none of ``events_in``, that held no message: compacted away, aborted, marks
     applied : messages that had their effect; ``capped`` of them only as a count (degree cap)
     excised : left out by a rule of `stream.excision`
     late : further behind their partition's watermark than is accepted; dead-lettered as well
@@ -36,6 +37,7 @@ class Tally:
     late: int = 0
     capped: int = 0
     excised: int = 0
+    passed: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
     kinds: Counter[str] = field(default_factory=Counter[str])
 
@@ -50,6 +52,7 @@ class Tally:
     ) -> None:
         """Count a batch that was taken."""
         self.events_in += len(batch)
+        self.passed += batch.passed
         self.applied += len(admission.keep)
         self.duplicates += len(admission.duplicates)
         self.dead_letters += len(decoded.rejects)
@@ -72,6 +75,7 @@ class Tally:
             "late": self.late,
             "capped": self.capped,
             "excised": self.excised,
+            "passed": self.passed,
             "reasons": {**self.reasons},
             "kinds": {**self.kinds},
         }

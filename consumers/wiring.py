@@ -49,6 +49,7 @@ from stream.sink import DeadLetterSink, FileDeadLetters
 from stream.snapshot import SnapshotStore
 from stream.source import Source
 from stream.state import State
+from stream.topic import Topic
 from stream.view import GraphConfig
 
 SIMULATED = 60_000  # messages of one `goat run` without arguments
@@ -87,7 +88,8 @@ def opened(settings: Settings, inputs: Inputs, *, publish: bool) -> Generator[Pa
         pipeline.snapshots.acquire()
         stack.callback(pipeline.texts.close)
         same_embedder(pipeline)
-        source = open_source(settings, inputs, pipeline.state.positions, clock)
+        state = pipeline.state
+        source = open_source(settings, inputs, state.positions, clock, state.topics)
         stack.callback(source.close)
         yield Parts(model, pipeline, source)
 
@@ -100,7 +102,11 @@ def cluster(settings: Settings) -> KafkaCluster:
 
 
 def open_source(
-    settings: Settings, inputs: Inputs, positions: Mapping[Partition, int], clock: Clock
+    settings: Settings,
+    inputs: Inputs,
+    positions: Mapping[Partition, int],
+    clock: Clock,
+    topics: dict[str, Topic] | None = None,
 ) -> Source:
     """Files where events are named, else Kafka where it is, else the simulator."""
     if inputs.events is not None:
@@ -119,7 +125,7 @@ def open_source(
         member=member_of(settings.state),
     )
     with reaching():
-        return KafkaSource(config, positions, clock)
+        return KafkaSource(config, positions, clock, topics)
 
 
 def open_index(settings: Settings) -> VectorIndex:

@@ -64,6 +64,9 @@ class RecordBatch:
     headers : n header tuples, or None when no message has any.
     history : bool
         Learned from before scoring begins (a users' history file); never scored.
+    passed : int
+        Offsets before ``next_offset`` and after what came last that hold no message: compacted
+        away, aborted, or the mark of a transaction.
     """
 
     partition: Partition
@@ -72,6 +75,7 @@ class RecordBatch:
     next_offset: int
     headers: Sequence[Headers] | None = None
     history: bool = False
+    passed: int = 0
 
     def __len__(self) -> int:
         return len(self.values)

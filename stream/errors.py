@@ -3,7 +3,9 @@
 StreamError
 ├── EventRejected        one message is not an event: goes to the dead letters
 ├── SourceError          a source cannot be read on
-│   └── RetentionPassed  the broker has deleted what the state still needs
+│   ├── RetentionPassed  the broker has deleted what the state still needs
+│   ├── TopicReplaced    a topic was deleted and made anew under the same name
+│   └── LogShortened     a partition has lost messages that the state has read
 ├── SinkError            a sink cannot take what it is given
 ├── FormatError          a file cannot be understood as the format that was named
 └── StateError           what lies on disk cannot be used
@@ -43,6 +45,14 @@ class SourceError(StreamError):
 
 class RetentionPassed(SourceError):
     """The broker has deleted offsets that the state still needs."""
+
+
+class TopicReplaced(SourceError):
+    """A topic was deleted and made anew: offsets of the one before mean nothing in it."""
+
+
+class LogShortened(SourceError):
+    """A partition has lost messages that the state has read."""
 
 
 class SinkError(StreamError):

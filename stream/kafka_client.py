@@ -2,10 +2,10 @@
 
 from abc import ABCMeta
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Protocol, cast
 
-from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from kafka.consumer.fetcher import ConsumerRecord as _ConsumerRecord
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.structs import OffsetAndMetadata, TopicPartition
@@ -23,6 +23,7 @@ class Record(Protocol):
 
 _FIELDS = _ConsumerRecord._fields
 offset_of = cast(Callable[[Record], int], itemgetter(_FIELDS.index("offset")))
+epoch_of = cast(Callable[[Record], int], itemgetter(_FIELDS.index("leader_epoch")))
 value_of = cast(Callable[[Record], bytes | None], itemgetter(_FIELDS.index("value")))
 headers_of = cast(Callable[[Record], RecordHeaders], itemgetter(_FIELDS.index("headers")))
 
@@ -63,6 +64,37 @@ class Consumer(Protocol):
     def close(self, *, autocommit: bool, timeout_ms: int) -> None: ...
 
 
+class Cluster(Protocol):
+    """The part of ``ClusterMetadata`` that is used: what the client has last heard."""
+
+    def topic_id(self, topic_name: str) -> object: ...
+    def partitions_for_topic(self, topic: str) -> set[int] | None: ...
+    @property
+    def config(self) -> dict[str, object]: ...
+
+
+class _Position(Protocol):
+    """The part of ``OffsetAndMetadata`` that is used."""
+
+    @property
+    def offset(self) -> int: ...
+
+
+class _Place(Protocol):
+    """The part of ``TopicPartitionState`` that is used."""
+
+    @property
+    def position(self) -> _Position | None: ...
+    def seek(self, offset: object) -> None: ...
+
+
+class _Truncation(Protocol):
+    """The part of ``LogTruncationError`` that is used."""
+
+    @property
+    def divergent_offsets(self) -> Mapping[Partition, _Position | None]: ...
+
+
 class Sent(Protocol):
     """The future of one produced message."""
 
@@ -86,6 +118,18 @@ class Producer(Protocol):
     def flush(self, timeout: float) -> None: ...
     def close(self, timeout: float) -> None: ...
 
+
+# In version 2, whose types checkers know, there was none.
+LogTruncation = cast(type[Exception], attrgetter("LogTruncationError")(errors))
+
+# No public way leads to a topic's id, to a position without asking the broker, to a seek that says
+# of which leader epoch it is, nor to a rebalance (a Java client has all four).
+cluster_of = cast(Callable[[Consumer], Cluster], attrgetter("_cluster"))
+_places = cast(
+    Callable[[Consumer], Mapping[Partition, _Place]], attrgetter("_subscription.assignment")
+)
+
+_rejoin = cast(Callable[[Consumer], Callable[[], None]], attrgetter("_coordinator.request_rejoin"))
 
 new_admin = cast(Callable[..., Admin], KafkaAdminClient)
 new_consumer = cast(Callable[..., Consumer], KafkaConsumer)
@@ -151,6 +195,37 @@ def natives(partitions: Iterable[Partition]) -> list[Partition]:
 def ours(partition: Partition) -> Partition:
     """Return our value for one of kafka-python's."""
     return Partition(*partition)
+
+
+def place_of(consumer: Consumer, partition: Partition) -> int | None:
+    """Return the next offset that is fetched, as the client has it; None before it is known."""
+    place = _places(consumer).get(native(partition))
+    position = None if place is None else place.position
+    return None if position is None else position.offset
+
+
+def seek(consumer: Consumer, partition: Partition, offset: int, epoch: int) -> None:
+    """Read on at an offset; have the broker say whether its log still has it from that leader.
+
+    Parameters
+    ----------
+    epoch : int
+        Leader epoch of the message before the offset; -1 where it is not known.
+    """
+    consumer.seek(native(partition), offset)
+    if epoch >= 0:
+        _places(consumer)[native(partition)].seek(OffsetAndMetadata(offset, "", epoch))
+
+
+def rejoin(consumer: Consumer) -> None:
+    """Have the group's partitions shared out anew, if this member is the one to do it."""
+    _rejoin(consumer)()
+
+
+def parted(lost: Exception) -> dict[Partition, int | None]:
+    """Return where logs part from what was read of them, of a ``LogTruncationError``."""
+    found = cast(_Truncation, lost).divergent_offsets
+    return {partition: None if at is None else at.offset for partition, at in found.items()}
 
 
 def committed(positions: Mapping[Partition, int]) -> Mapping[object, object]:

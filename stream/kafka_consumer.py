@@ -1,14 +1,14 @@
 """What all consumers do alike: reach the cluster, be placed, ask how far behind they are."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from kafka.errors import KafkaError
 
 from stream.batch import Partition
 from stream.deadline import Deadline
 from stream.errors import SourceError
-from stream.kafka_client import Consumer, native, natives, new_consumer, ours
+from stream.kafka_client import Consumer, cluster_of, natives, new_consumer, ours
+from stream.kafka_places import Places
 from stream.kafka_topics import KafkaCluster, await_kafka
 
 ASK_TIMEOUT_MS = 2_000
@@ -37,6 +37,9 @@ def connect(
             f"what listens at {cluster.bootstrap} does not answer as Kafka: {failed!r}. "
             "Do the security options match the broker's listener?"
         ) from failed
+    # The client loses this option on the way to where it is used, and would make a topic that has
+    # been deleted anew, as the broker's defaults have it.
+    cluster_of(consumer).config["allow_auto_create_topics"] = False
     # Subscribed to a missing topic, the client would wait for it without a word.
     try:
         missing = sorted(set(topics) - consumer.topics())
@@ -54,23 +57,22 @@ def connect(
     return consumer
 
 
-def place(
-    consumer: Consumer,
-    partitions: Iterable[Partition],
-    positions: Mapping[Partition, int],
-    start: Literal["earliest", "latest"],
-) -> None:
-    """Have partitions read on from their positions, and where there is none from an end."""
-    unknown: list[Partition] = []
-    for partition in partitions:
-        if partition in positions:
-            consumer.seek(native(partition), positions[partition])
-        else:
-            unknown.append(native(partition))
-    if unknown and start == "earliest":
-        consumer.seek_to_beginning(*unknown)
-    elif unknown:
-        consumer.seek_to_end(*unknown)
+def recognise(consumer: Consumer, places: Places, topics: Sequence[str]) -> None:
+    """See that the topics are those that were read; close the consumer if they are not.
+
+    Raises
+    ------
+    SourceError
+        If the cluster does not answer; `TopicReplaced` if a topic has been made anew.
+    """
+    try:
+        places.recognise(consumer, topics)
+    except SourceError:
+        close(consumer)
+        raise
+    except KafkaError as failed:
+        close(consumer)
+        raise SourceError(f"Kafka does not tell of {', '.join(topics)}: {failed!r}") from failed
 
 
 def behind(consumer: Consumer, partitions: Iterable[Partition]) -> dict[Partition, int]:

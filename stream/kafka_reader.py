@@ -1,6 +1,7 @@
 """Events from Kafka without a group: for whoever follows a state and answers for none."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,10 +9,14 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from stream.batch import Partition, RecordBatch
 from stream.errors import RetentionPassed, SourceError
-from stream.kafka_client import natives, ours
-from stream.kafka_consumer import behind, close, connect, place
-from stream.kafka_source import batch_of
+from stream.kafka_client import natives
+from stream.kafka_consumer import behind, close, connect, recognise
+from stream.kafka_places import Places
 from stream.kafka_topics import KafkaCluster
+from stream.topic import Topic
+
+METADATA_EVERY_MS = 30_000
+"""Between two looks at which topic it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class ReaderConfig:
             "allow_auto_create_topics": False,
             "isolation_level": "read_committed",
             "bootstrap_timeout_ms": int(self.connect_timeout_s * 1_000),
+            "metadata_max_age_ms": METADATA_EVERY_MS,
             "max_partition_fetch_bytes": self.fetch_bytes,
             "metrics_enabled": False,
         }
@@ -57,14 +63,21 @@ class KafkaReader:
     ----------
     config : ReaderConfig
     positions : partition -> next offset
+    topics : name -> Topic, optional
+        That whoever left the positions had read.
 
     Raises
     ------
     SourceError
-        If the cluster does not answer or has no such topic.
+        If the cluster does not answer or has no such topic; `TopicReplaced` if it is another.
     """
 
-    def __init__(self, config: ReaderConfig, positions: Mapping[Partition, int]) -> None:
+    def __init__(
+        self,
+        config: ReaderConfig,
+        positions: Mapping[Partition, int],
+        topics: Mapping[str, Topic] | None = None,
+    ) -> None:
         self._config = config
         self._closed = False
         self._consumer = connect(
@@ -72,12 +85,16 @@ class KafkaReader:
         )
         numbers = sorted(self._consumer.partitions_for_topic(config.topic) or ())
         self._held = [Partition(config.topic, number) for number in numbers]
+        self._places = Places(positions, deepcopy(dict(topics or {})), config.start)
+        recognise(self._consumer, self._places, (config.topic,))
         self._consumer.assign(natives(self._held))
-        place(self._consumer, self._held, positions, config.start)
+        self._places.place(self._consumer, self._held)
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
         try:
             polled = self._consumer.poll(int(timeout_s * 1_000), max_records)
+            self._places.compare(self._consumer)
+            return self._places.batches(self._consumer, polled)
         except OffsetOutOfRangeError as gone:
             raise RetentionPassed(
                 f"{self._where()}: {gone.args[0]} is what is read next, and is not there: begin "
@@ -85,11 +102,11 @@ class KafkaReader:
             ) from gone
         except KafkaError as failed:
             raise SourceError(f"{self._where()} cannot be read on: {failed!r}") from failed
-        return [batch_of(ours(p), records) for p, records in polled.items()]
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
         known = [partition for partition in self._held if partition in positions]
-        place(self._consumer, known, positions, self._config.start)
+        self._places.positions.update(positions)
+        self._places.place(self._consumer, known)
 
     def pause(self) -> None:
         self._consumer.pause(*natives(self._held))

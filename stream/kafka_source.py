@@ -4,28 +4,32 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from kafka.errors import FencedInstanceIdError, KafkaError, OffsetOutOfRangeError
+from kafka.errors import (
+    FencedInstanceIdError,
+    KafkaError,
+    OffsetOutOfRangeError,
+)
 
-from stream.batch import Headers, Partition, RecordBatch
+from stream.batch import Partition, RecordBatch
 from stream.clock import Clock
-from stream.errors import RetentionPassed, SourceError
+from stream.errors import LogShortened, RetentionPassed, SourceError
 from stream.kafka_client import (
     COOPERATIVE,
     AssignmentListener,
-    Record,
-    RecordHeaders,
+    LogTruncation,
     committed,
-    headers_of,
     native,
     natives,
-    offset_of,
     ours,
-    value_of,
+    parted,
+    rejoin,
+    seek,
 )
-from stream.kafka_consumer import ASK_TIMEOUT_MS, behind, close, connect, place
+from stream.kafka_consumer import ASK_TIMEOUT_MS, behind, close, connect, recognise
+from stream.kafka_places import Places
 from stream.kafka_topics import KafkaCluster
 from stream.kafka_watch import StallWatch
+from stream.topic import Topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +39,9 @@ class KafkaConfig:
     Attributes
     ----------
     start : "earliest" or "latest"
-        Where to begin on a partition whose position the state does not know. Never used to jump
-        over what retention has deleted: that is an error.
+        Where to begin on a partition whose position the state does not know and that was there
+        when the state began; one that was added since is read from its beginning. Never used to
+        jump over what retention has deleted: that is an error.
     isolation : "read_committed" or "read_uncommitted"
         Whether messages of aborted and unfinished transactions are left out.
     max_poll_interval_s : float
@@ -47,7 +52,10 @@ class KafkaConfig:
         A name by which the group knows us again after a crash: the partitions come back at once,
         not when the session has timed out. Without one, every start is a new member.
     stall_after_s, check_every_s : float
-        See `StallWatch`.
+        See `StallWatch`. A topic that is gone is waited for as long.
+    metadata_every_s : float
+        Age of what is known of the topics beyond which it is asked for again: added partitions,
+        and a topic that was made anew, are noticed no later.
     fetch_bytes : int
         Most bytes of one partition in one answer of a broker; one larger message still comes.
     """
@@ -62,6 +70,7 @@ class KafkaConfig:
     connect_timeout_s: float = 30.0
     stall_after_s: float = 60.0
     check_every_s: float = 5.0
+    metadata_every_s: float = 30.0
     fetch_bytes: int = 4 << 20
     member: str = ""
 
@@ -83,6 +92,7 @@ class KafkaConfig:
             "heartbeat_interval_ms": int(self.session_timeout_s * 1_000 / 15),
             "bootstrap_timeout_ms": int(self.connect_timeout_s * 1_000),
             "max_partition_fetch_bytes": self.fetch_bytes,
+            "metadata_max_age_ms": int(self.metadata_every_s * 1_000),
             "metrics_enabled": False,
         }
 
@@ -120,12 +130,15 @@ class KafkaSource:
         Next offset of each partition that the state knows.
     clock : Clock
         For the watchdog.
+    topics : name -> Topic, optional
+        That the state has read; kept up to date here, and saved with the positions.
     moves : Moves, optional
 
     Raises
     ------
     SourceError
-        If the cluster does not answer or has no such topic.
+        If the cluster does not answer or has no such topic; `TopicReplaced` if it is not the one
+        that the state has read.
     """
 
     def __init__(
@@ -133,25 +146,38 @@ class KafkaSource:
         config: KafkaConfig,
         positions: Mapping[Partition, int],
         clock: Clock,
+        topics: dict[str, Topic] | None = None,
+        *,
         moves: Moves | None = None,
     ) -> None:
         self._config = config
         self._moves = moves
-        self._positions = dict(positions)
+        self._places = Places(positions, {} if topics is None else topics, config.start)
         self._watch = StallWatch(clock, config.stall_after_s, config.check_every_s)
         self._paused = False
+        self._joined = -1  # with so many partitions there
         self._closed = False
         self._consumer = connect(
             config.cluster, config.options(), config.topics, config.connect_timeout_s
         )
+        recognise(self._consumer, self._places, config.topics)
         gone = () if moves is None else (moves.taken, moves.taken)
         self._consumer.subscribe(config.topics, listener=AssignmentListener(self._assigned, *gone))
 
     def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
         try:
             polled = self._consumer.poll(int(timeout_s * 1_000), max_records)
+            self._watch.gone(self._places.compare(self._consumer))
+            batches = self._places.batches(self._consumer, polled)
+            self._share_out()
         except OffsetOutOfRangeError as gone:
             raise self._out_of_range(gone) from gone
+        except LogTruncation as lost:
+            raise LogShortened(
+                f"{self._where()}: messages that the state has read are lost, with the broker that "
+                f"led them (partition: position, where its log parts from what was read): "
+                f"{self._parting(lost)}. Start with a new state, or restore the topic"
+            ) from lost
         except FencedInstanceIdError as fenced:
             raise SourceError(
                 f"{self._where()}: another member of group {self._config.group} has come under "
@@ -159,28 +185,32 @@ class KafkaSource:
             ) from fenced
         except KafkaError as failed:
             raise SourceError(f"{self._where()} cannot be read on: {failed!r}") from failed
-        batches = [batch_of(ours(p), records) for p, records in polled.items()]
-        for batch in batches:
-            self._positions[batch.partition] = batch.next_offset
         self._look_after(batches)
         return batches
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
-        self._positions.update(positions)
+        self._places.positions.update(positions)
         self._place(self.assignment() & positions.keys())
 
-    def begin(self, partition: Partition, offset: int | None) -> bool:
+    def begin(self, partition: Partition, offset: int | None, known: Topic | None) -> bool:
         """Read a partition that was given, from an offset, or where that is None from its start.
+
+        Parameters
+        ----------
+        known : Topic or None
+            That the offset is of.
 
         Returns
         -------
         bool
             Whether it is still held.
+
+        Raises
+        ------
+        TopicReplaced
+            If the topic has been made anew since.
         """
-        if offset is not None:
-            self._positions[partition] = offset
-        else:
-            self._positions.pop(partition, None)
+        self._places.know(self._consumer, partition, offset, known)
         try:
             self._place([partition])
             self._consumer.resume(native(partition))
@@ -219,6 +249,10 @@ class KafkaSource:
         """Partitions held now."""
         return {ours(p) for p in self._consumer.assignment()}
 
+    def topic_of(self, partition: Partition) -> Topic:
+        """What is known of a partition's topic, of itself alone."""
+        return self._places.topic_of(partition)
+
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has."""
         return len(self._consumer.partitions_for_topic(topic) or ())
@@ -238,15 +272,29 @@ class KafkaSource:
         if self._moves is not None:
             # Without a place the client would ask the group for one, and end for want of it.
             self._consumer.pause(*natives(partitions))
-            place(self._consumer, partitions, dict.fromkeys(partitions, 0), "earliest")
+            for partition in partitions:
+                seek(self._consumer, partition, 0, -1)
             self._moves.given(partitions)
             return
         self._place(partitions)
+        self._joined = max(self._joined, 0)
         if self._paused:
             self._consumer.pause(*natives(partitions))
 
+    def _share_out(self) -> None:
+        """See that somebody has the partitions that were added, also while nobody ran.
+
+        A member that comes back under its name is given what it had, and is not told that it is
+        the one to share out.
+        """
+        there = self._places.there(self._consumer)
+        if 0 <= self._joined < len(there):
+            if there - self.assignment():
+                rejoin(self._consumer)
+            self._joined = len(there)
+
     def _place(self, partitions: Iterable[Partition]) -> None:
-        place(self._consumer, partitions, self._positions, self._config.start)
+        self._places.place(self._consumer, partitions)
 
     def _look_after(self, batches: Sequence[RecordBatch]) -> None:
         """Ask the broker about partitions that gave nothing for a while."""
@@ -282,23 +330,9 @@ class KafkaSource:
             "made anew or another cluster is meant: start with a new state, or name the right one"
         )
 
+    def _parting(self, lost: Exception) -> dict[str, tuple[int, int | None]]:
+        found = {ours(p): parting for p, parting in parted(lost).items()}
+        return {str(p): (self._places.positions[p], parting) for p, parting in found.items()}
+
     def _where(self) -> str:
         return f"{','.join(self._config.topics)} at {self._config.cluster.bootstrap}"
-
-
-def batch_of(partition: Partition, records: Sequence[Record]) -> RecordBatch:
-    """Turn records into columns without touching them one by one."""
-    values = list(map(value_of, records))
-    headers = list(map(headers_of, records))
-    offsets = np.fromiter(map(offset_of, records), np.int64, count=len(records))
-    return RecordBatch(
-        partition=partition,
-        offsets=offsets,
-        values=[value or b"" for value in values],
-        next_offset=int(offsets[-1]) + 1,
-        headers=list(map(_headers, headers)) if any(headers) else None,
-    )
-
-
-def _headers(headers: RecordHeaders) -> Headers:
-    return tuple((name, value or b"") for name, value in headers)

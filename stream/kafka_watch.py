@@ -4,7 +4,7 @@ A client that stops returning records after a rebalance, and a broker that is go
 quiet topic. So silence is checked against the broker's own end offsets.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from stream.batch import Partition
 from stream.clock import Clock
@@ -30,6 +30,7 @@ class StallWatch:
         self._moved_us: dict[Partition, int] = {}
         self._asked_us = clock.now_us()
         self._answered_us = clock.now_us()
+        self._gone_us: dict[str, int] = {}
 
     def moved(self, partitions: Iterable[Partition]) -> None:
         """Note that these partitions gave records, or begin to be waited for."""
@@ -81,6 +82,23 @@ class StallWatch:
                 f"Kafka at {bootstrap} has not answered for {silent_us / 1e6:.0f} s ({why!r}); "
                 "is the broker running? Nothing is lost: restart to go on from the saved position"
             ) from why
+
+    def gone(self, topics: Collection[str]) -> None:
+        """Note which topics the cluster does not tell of.
+
+        Raises
+        ------
+        SourceError
+            If it has not told of one for longer than is allowed.
+        """
+        now = self._clock.now_us()
+        self._gone_us = {topic: self._gone_us.get(topic, now) for topic in topics}
+        for topic, since in self._gone_us.items():
+            if now - since >= self._stall_after_us:
+                raise SourceError(
+                    f"topic {topic} has been gone for {(now - since) / 1e6:.0f} s: deleted, or "
+                    "hidden from this user. Restore it, or start with a new state"
+                )
 
     def heard(self) -> None:
         """Note that the broker gave something."""

@@ -12,8 +12,11 @@ from stream.errors import SnapshotCorrupt, SnapshotForeign
 from stream.segments import Logs, Piece, read_plain
 from stream.state import JSON
 
-FORMAT = 2
-READABLE = (1, 2)  # 1 knew no spend, caps and traffic: they begin where such a snapshot was taken
+FORMAT = 3
+READABLE = (1, 2, 3)
+"""1 knew no spend, caps and traffic: they begin where such a snapshot was taken. Of 2 some lack
+``leaps``, ``begun``, ``numbering`` and ``excised``, and all lack ``topics``; a program that knew no
+``excised`` would take in again what was left out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from stream.manifest import Manifest
 from stream.ordering import Orderer, OrderingConfig
 from stream.segments import Piece, Segments, Table
 from stream.state import State, lane_log, windows
+from stream.topic import Topic
 from stream.view import GraphConfig
 from stream.vocabulary import Vocabulary
 from stream.window import IdTable, IdWindow, Stored
@@ -40,6 +41,9 @@ def small_state(state: State) -> dict[str, Any]:
             if ahead
         ],
         "begun": _by_partition(state.begun),
+        "topics": [
+            [name, t.id, t.partitions, sorted(t.epochs.items())] for name, t in state.topics.items()
+        ],
         "numbering": state.numbering,
         "excised": [asdict(rule) for rule in state.orderer.rules],
         "windows": {
@@ -90,6 +94,7 @@ class Restorer:
             arrays=self.arrays(),
             saved_as=self._manifest.sha256,
             begun=self._numbers("begun"),
+            topics=self._topics(),
             numbering=self._manifest.state.get("numbering", 0),
         )
         for name, window in windows(state).items():
@@ -128,6 +133,10 @@ class Restorer:
         """A number of each partition; nothing from a snapshot of before that was kept."""
         rows = cast(list[list[Any]], self._manifest.state.get(name, []))
         return {Partition(topic, number): at for topic, number, at in rows}
+
+    def _topics(self) -> dict[str, Topic]:
+        rows = cast(list[list[Any]], self._manifest.state.get("topics", []))
+        return {name: Topic(id_, count, dict(epochs)) for name, id_, count, epochs in rows}
 
     def _tables(self, log: str) -> list[Table]:
         return list(self._segments.read_all(self._manifest.logs.get(log, ())))

@@ -16,6 +16,8 @@ class Source(Protocol):
     def poll(self, max_records: int, timeout_s: float) -> Sequence[RecordBatch]:
         """Read on from where the last poll ended; empty when nothing came in time.
 
+        A batch without messages says only where its partition is.
+
         Raises
         ------
         SourceError

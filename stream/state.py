@@ -16,6 +16,7 @@ from stream.graph import Graph
 from stream.ledger_table import ledger_changes
 from stream.ordering import Orderer
 from stream.segments import Change, Logs, Table
+from stream.topic import Topic
 from stream.veil import MARK, Veil
 from stream.vocabulary import Vocabulary
 from stream.window import IdTable, IdWindow
@@ -35,6 +36,8 @@ class State:
         Of the sources whose effect the graph holds.
     begun : partition -> first offset read
         Where that effect begins; a partition that an earlier program began is not in it.
+    topics : name -> which topic it is
+        Of what was read from Kafka; whoever reads keeps it.
     numbering : int
         Goes up when the state is rebuilt: numbers of users, items and edges mean others then.
     extra : plain JSON by name
@@ -55,6 +58,7 @@ class State:
     saved_as: str = ""
     veil: Veil = field(default_factory=Veil)
     begun: dict[Partition, int] = field(default_factory=dict[Partition, int])
+    topics: dict[str, Topic] = field(default_factory=dict[str, Topic])
     numbering: int = 0
 
     def recognised(self, decoded: Decoded) -> Decoded:
@@ -82,8 +86,9 @@ class State:
 
     def moved(self, batch: RecordBatch) -> None:
         """All of a batch has had its effect."""
-        if batch.partition not in self.positions and len(batch):
-            self.begun[batch.partition] = int(batch.offsets[0])
+        if batch.partition not in self.positions:
+            first = batch.offsets[0] if len(batch) else batch.next_offset
+            self.begun[batch.partition] = int(first)
         self.positions[batch.partition] = batch.next_offset
 
 

@@ -118,7 +118,7 @@ def site(tmp_path: Path) -> Site:
     clock, tape, last_good = ManualClock(NOW), Tape(), LastGood()
     world, messages = small_world(clock)
     follower = serving.open_follower(settings, clock, last_good)
-    follower.read_on = tape.open
+    follower.read_on = lambda state: tape.open(state.positions)
     store = SnapshotStore(settings.graph_dir, clock)
     made = Site(settings, clock, world, messages, tape, last_good, follower, store)
     made.learn(1)

@@ -23,6 +23,7 @@ from consumers.versions import Versions
 from stream.batch import Partition, RecordBatch
 from stream.kafka_source import Moves
 from stream.sink import FileDeadLetters
+from stream.topic import Topic as TopicKnown
 from tests.faults import nursery
 from tests.faults.topic import PARTITIONS, TOPIC, Topic, partition_of
 
@@ -51,10 +52,13 @@ class Held(Topic):
             batches.append(RecordBatch(partition, np.arange(start, stop), values, stop))
         return batches
 
-    def begin(self, partition: Partition, offset: int | None) -> bool:
+    def begin(self, partition: Partition, offset: int | None, known: TopicKnown | None) -> bool:
         self._at[partition] = offset or 0
         self.begun.add(partition)
         return partition in self.held
+
+    def topic_of(self, partition: Partition) -> TopicKnown:
+        return TopicKnown("", PARTITIONS)
 
     def assignment(self) -> set[Partition]:
         return self.held

@@ -1,5 +1,6 @@
 """Snapshots: nothing is lost or done twice, whatever happens to the process or the files."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from stream.graph import Graph
 from stream.ordering import Orderer
 from stream.snapshot import SnapshotStore
 from stream.state import State
+from stream.topic import Topic
 from stream.view import GraphConfig
 from tests.stream.snapshots import (
     CLICKS,
@@ -101,7 +103,7 @@ def test_another_format_or_configuration_is_refused(
         store.load(OPTIONS, replace(ORDERING, block=5))
     whole = json.loads(path.read_text())
     path.write_text(json.dumps({**whole, "format": 99}))
-    with pytest.raises(SnapshotForeign, match="format 99, this program reads 1 to 2"):
+    with pytest.raises(SnapshotForeign, match="format 99, this program reads 1 to 3"):
         store.newest()
 
 
@@ -297,3 +299,25 @@ def test_edges_that_came_and_went_unsaved_leave_no_gap(
         assert loaded.graph.edges.first == state.graph.edges.first
         assert loaded.graph.edges_by_name() == state.graph.edges_by_name()
     assert state.graph.edges.first > 2
+
+
+def test_a_snapshot_of_format_2_is_read_without_what_has_been_added_since(
+    open_store: Callable[..., SnapshotStore],
+) -> None:
+    store = open_store()
+    state = filled(6)
+    state.topics["ads"] = Topic("an id", 3, {0: 7})
+    path = store.commit(state).path
+    restored = store.load(OPTIONS, ORDERING)
+    assert restored is not None and restored.topics == state.topics
+    whole = json.loads(path.read_text())
+    assert whole["format"] == 3
+    for name in ("leaps", "begun", "numbering", "excised", "topics"):
+        del whole["body"]["state"][name]
+    body = json.dumps(whole["body"], sort_keys=True, separators=(",", ":"))
+    sha256 = hashlib.sha256(body.encode()).hexdigest()
+    path.write_text(json.dumps({"format": 2, "sha256": sha256, "body": whole["body"]}))
+    older = store.load(OPTIONS, ORDERING)
+    assert older is not None
+    assert (older.topics, older.begun, older.numbering) == ({}, {}, 0)
+    assert older.graph.edges_by_name() == state.graph.edges_by_name()
