@@ -18,12 +18,13 @@ LATE = "late"
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of messages: those in are the sum of applied, duplicates, dead letters, late, excised.
+    """Counts of messages: those in are the sum of all the others.
 
     Attributes
     ----------
     applied : messages that had their effect; ``capped`` of them only as a count (degree cap)
     excised : left out by a rule of `stream.excision`
+    canaries : that measure, and have no effect
     late : further behind their partition's watermark than is accepted; dead-lettered as well
     reasons : dead letters by reason
     kinds : applied messages by kind
@@ -36,6 +37,7 @@ class Tally:
     late: int = 0
     capped: int = 0
     excised: int = 0
+    canaries: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
     kinds: Counter[str] = field(default_factory=Counter[str])
 
@@ -43,7 +45,7 @@ class Tally:
     def balanced(self) -> bool:
         """Whether every message is accounted for."""
         refused = self.duplicates + self.dead_letters + self.late + self.excised
-        return self.events_in == self.applied + refused
+        return self.events_in == self.applied + refused + self.canaries
 
     def account(
         self, batch: RecordBatch, decoded: Decoded, admission: Admission, applied: Applied
@@ -53,6 +55,7 @@ class Tally:
         self.applied += len(admission.keep)
         self.duplicates += len(admission.duplicates)
         self.dead_letters += len(decoded.rejects)
+        self.canaries += len(decoded.canaries)
         self.late += len(admission.late)
         self.excised += len(admission.excised)
         self.capped += applied.capped
@@ -72,6 +75,7 @@ class Tally:
             "late": self.late,
             "capped": self.capped,
             "excised": self.excised,
+            "canaries": self.canaries,
             "reasons": {**self.reasons},
             "kinds": {**self.kinds},
         }
