@@ -162,6 +162,8 @@ class Cell:
         if published.live is not None and published.live.version == live.version:
             written = live.pending
             self._refresh(live, published.kept)
+            nobody = user_points(live, np.zeros(0, np.int32))
+            self.lane.write(published.live, self.pipeline.shaper.canaries.among(nobody, live))
         return written
 
     def commit(self) -> None:
@@ -210,6 +212,7 @@ class Cell:
             self.pipeline.live.touch_all()
         self._await(None)
         self.pipeline.evaluator.follow(self.pipeline.live)
+        self.pipeline.shaper.canaries.again()
         log.info("serving a version", version=live.version, partition=str(self.partition))
 
     def _expect(self, published: Publications) -> None:

@@ -55,6 +55,7 @@ class Pipeline:
         self.evaluator.score(applied, catalogue=known, history=batch.history)
         for live in filter(None, (self.live, self.coming)):
             live.learn(applied)
+        self.shaper.canaries.hear(decoded.canaries)
         self.tally.account(batch, decoded, admission, applied)
         self.state.moved(batch)
 
@@ -63,8 +64,7 @@ class Pipeline:
         self.campaigns.tell(self.publisher)
         if self.publisher is None or self.publisher.live != self.live.version:
             return 0  # what readers see is of another version, until ours is adopted
-        told = self.live, self.campaigns, self.publisher
-        return self.shaper.write(*told, everything=everything)
+        return self.shaper.write(self.live, self.campaigns, self.publisher, everything=everything)
 
     def commit(
         self, progress: Mapping[str, JSON], advise: Callable[[Mapping[Partition, int]], None]

@@ -19,7 +19,7 @@ import numpy as np
 import uvicorn
 from numpy.typing import NDArray
 
-from consumers import wiring
+from consumers import canary, wiring
 from consumers.board import Board
 from consumers.board_routes import BoardRoutes
 from consumers.breaker import Breaker
@@ -142,12 +142,15 @@ def build(
         np.random.default_rng(),
         on_trouble=partial(_note_trouble, metrics),
     )
-    loops = (
+    loops: tuple[Background, ...] = (
         Background("board", board.run),
         Background("served lists", served.run),
         Background("index", finder.run),
         Background("follower", follower.run),
     )
+    if settings.canary_every_s is not None:
+        flight = partial(canary.watch, settings, metrics.canaries, clock)
+        loops += (Background("canaries", flight),)
     metrics.watch(follower, served, lambda: breaker.open)
     metrics.registry.register(StreamFigures(lambda: read_status(settings.state), clock))
     metrics.registry.register(DriftFigures(board.curves))

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from consumers.asking import Answer
+from consumers.canary import CanaryFigures
 from consumers.follower import Follower
 from consumers.served import ServedLog
 from stream.clock import Clock
@@ -47,6 +48,7 @@ class ServingMetrics:
         self.index_errors = Counter(
             "goat_index_errors", "Searches that failed", ("kind",), registry=self.registry
         )
+        self.canaries = CanaryFigures(self.registry)
         self.events = Counter(
             "goat_events_accepted", "Events sent into the topic", registry=self.registry
         )

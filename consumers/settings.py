@@ -85,6 +85,16 @@ class Settings(BaseSettings):
         default=20_000, ge=0, description="Unindexed points from which items are held back"
     )
 
+    canary_every_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="`goat serve` sends canaries each N seconds; by default none",
+    )
+
+    canary_patience_s: float = Field(
+        default=60.0, gt=0, description="A canary that is not seen for so long is lost"
+    )
+
     # How often. Counts are of messages, times in seconds.
     finetune_every: int | None = Field(
         default=None, ge=1, description="Fine-tune each N messages (default 10,000 from files)"
@@ -229,6 +239,8 @@ class Settings(BaseSettings):
             raise ValueError("GOAT_KAFKA_KEY is set without GOAT_KAFKA_CERTIFICATE")
         if self.kafka_certificate is not None and self.kafka_security not in _SECURE:
             raise ValueError("GOAT_KAFKA_CERTIFICATE needs GOAT_KAFKA_SECURITY to be (SASL_)SSL")
+        if self.canary_every_s is not None and (self.kafka is None or self.qdrant is None):
+            raise ValueError("GOAT_CANARY_EVERY_S needs GOAT_KAFKA and GOAT_QDRANT: canaries fly")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("GOAT_TLS_CERTIFICATE and GOAT_TLS_KEY go together: set both")
         return self

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from consumers.backlog import BacklogWatch
 from consumers.campaigns import Campaigns
+from consumers.canaries import Canaries
 from consumers.index import Gone, PointBatch, Space
 from consumers.live import LiveModel
 from consumers.points import BOTH, changes, item_points, user_points
@@ -28,7 +29,8 @@ LOOK_EVERY_US = 10_000_000
 LOOK_AFTER = 20
 """Time and refreshes between two looks at what is lost."""
 HELD = 4.0
-"""Thresholds by which an item must have moved while the index is behind with its own work."""
+"""Thresholds by which an item must have moved while the index is behind with its own work, and from
+which a hot one is written at once."""
 HOT = 30
 """Touches in a minute that make an id a hot one."""
 MINUTE_US = 60_000_000
@@ -130,6 +132,7 @@ class Shaper:
         self.shaped = Shaped()
         self.tolerance = Tolerance(rules.loss, rules.k, rng)
         self.backlog = BacklogWatch(rules.backlog)
+        self.canaries = Canaries()
         self._patience_us = int(rules.patience_s * 1e6)
         self._hot_users, self._hot_items = Hot(rules.hot_every_s), Hot(rules.hot_every_s)
         self._live: LiveModel | None = None
@@ -168,6 +171,8 @@ class Shaper:
             live, campaigns, publisher.spaces, held=held, everything=everything
         )
         publisher.remove(users=gone.users, items=gone.items)
+        if Space.USERS in publisher.spaces:
+            users = self.canaries.among(users, live)
         publisher.push(users, items)
         return len(users) + len(items)
 
@@ -248,6 +253,7 @@ class Shaper:
             _, self._seen, self._records = self._filled
         self._live, self._filled, self._age = live, None, live.last.age
         self.tolerance.begin()
+        self.canaries.again()
 
     def _users_due(
         self, touched: NDArray[np.int32], now_us: int, *, everything: bool
@@ -276,16 +282,15 @@ class Shaper:
         self.tolerance.moved(touched, last)
         self._hot_items.touch(touched, now_us)
         moved = np.abs(last - self._seen[touched])
-        enough = moved > self.tolerance.threshold * (HELD if held else 1.0)
+        far = self.tolerance.threshold * HELD  # a hot one that has moved so far changes lists
+        enough = far if held else self.tolerance.threshold
         due = self._overdue(now_us, everything=everything)
-        for number, far, some in zip(
-            touched.tolist(), enough.tolist(), (moved != 0).tolist(), strict=True
-        ):
+        for number, move in zip(touched.tolist(), moved.tolist(), strict=True):
             told = records.get(number) is not self._records.get(number)
-            new = np.isnan(self._seen[number])
-            if told or new or everything or (far and self._hot_items.due(number, now_us)):
+            now = move > far or (move > enough and self._hot_items.due(number, now_us))
+            if told or now or everything or np.isnan(move):
                 due.add(number)
-            elif some:
+            elif move:
                 self._items.setdefault(number, now_us)
             else:  # back where it was, or never gone
                 self._items.pop(number, None)

@@ -18,13 +18,14 @@ LATE = "late"
 
 @dataclass(slots=True)
 class Tally:
-    """Counts of messages: those in are the sum of applied, duplicates, dead letters, late, excised.
+    """Counts of messages: those in are the sum of all the others.
 
     Attributes
     ----------
     passed : offsets, none of ``events_in``, that held no message: compacted away, aborted, marks
     applied : messages that had their effect; ``capped`` of them only as a count (degree cap)
     excised : left out by a rule of `stream.excision`
+    canaries : that measure, and have no effect
     late : further behind their partition's watermark than is accepted; dead-lettered as well
     reasons : dead letters by reason
     kinds : applied messages by kind
@@ -38,6 +39,7 @@ class Tally:
     capped: int = 0
     excised: int = 0
     passed: int = 0
+    canaries: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
     kinds: Counter[str] = field(default_factory=Counter[str])
 
@@ -45,7 +47,7 @@ class Tally:
     def balanced(self) -> bool:
         """Whether every message is accounted for."""
         refused = self.duplicates + self.dead_letters + self.late + self.excised
-        return self.events_in == self.applied + refused
+        return self.events_in == self.applied + refused + self.canaries
 
     def account(
         self, batch: RecordBatch, decoded: Decoded, admission: Admission, applied: Applied
@@ -56,6 +58,7 @@ class Tally:
         self.applied += len(admission.keep)
         self.duplicates += len(admission.duplicates)
         self.dead_letters += len(decoded.rejects)
+        self.canaries += len(decoded.canaries)
         self.late += len(admission.late)
         self.excised += len(admission.excised)
         self.capped += applied.capped
@@ -76,6 +79,7 @@ class Tally:
             "capped": self.capped,
             "excised": self.excised,
             "passed": self.passed,
+            "canaries": self.canaries,
             "reasons": {**self.reasons},
             "kinds": {**self.kinds},
         }

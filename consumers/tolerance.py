@@ -56,6 +56,7 @@ class Tolerance:
         self._steps = np.zeros(0)  # thresholds tried; none before the first look at a version
         self._losses: NDArray[np.float64] | None = None
         self._rung = -1
+        self._own = 0.0
         self._shown = np.zeros((len(RUNGS), 0), np.float32)
 
     def begin(self) -> None:
@@ -114,6 +115,7 @@ class Tolerance:
         chosen = self._rng.choice(self._full, asked, replace=False)
         lists = _Lists(self._queries[chosen], items, self._k)
         self.loss = lists.loss(seen)
+        self._own = _FADING * self._own + (1 - _FADING) * self.loss
         if not len(self._steps):
             self._steps = lists.gap * RUNGS
             self._shown = np.full((len(RUNGS), 0), np.nan, np.float32)
@@ -130,8 +132,10 @@ class Tolerance:
         self._losses = _FADING * before + (1 - _FADING) * found
         above = np.flatnonzero(self._losses > self._budget)
         best = int(above[0]) - 1 if len(above) else len(RUNGS) - 1
+        if self._own > self._budget:  # by what the rungs do not know of: hot ids, held back items
+            best = min(best, self._rung - 1)
         # What a higher one would lose shows only after items have had time to move so far.
-        self._rung = min(best, self._rung + 1) if self._budget > 0 else -1
+        self._rung = max(min(best, self._rung + 1), -1) if self._budget > 0 else -1
 
 
 class _Lists:

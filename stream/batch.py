@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from stream.events import Canary
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
@@ -154,10 +156,11 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """What a codec made of a ``RecordBatch``: every row is in one of the two."""
+    """What a codec made of a ``RecordBatch``: every row is in one of the three."""
 
     events: EventBatch
     rejects: tuple[Reject, ...]
+    canaries: tuple[Canary, ...] = ()
 
 
 def pick(values: Sequence[str], at: NDArray[np.int64]) -> Sequence[str]:

@@ -13,7 +13,7 @@ from stream.contract import Limits
 from stream.contract import parse as decode_one
 from stream.envelope import encode_cloud, is_binary
 from stream.errors import EventRejected
-from stream.events import Event, encode
+from stream.events import Canary, Event, encode
 
 __all__ = ["Codec", "Limits", "decode_one", "encode", "encode_cloud"]
 
@@ -41,7 +41,10 @@ class Codec:
         left = np.ones(len(batch), dtype=np.bool_)
         left[certain.row] = False
         events, rejects = self._one_by_one(batch, np.flatnonzero(left), now_us)
-        return Decoded(to_batch(batch, certain, from_events(events)), tuple(rejects))
+        # They go no further: what nobody sees cannot be counted, learned from or shown.
+        canaries = tuple(event for event in events.values() if isinstance(event, Canary))
+        told = {row: e for row, e in events.items() if not isinstance(e, Canary)}
+        return Decoded(to_batch(batch, certain, from_events(told)), tuple(rejects), canaries)
 
     def _columnar(self, batch: RecordBatch, now_us: int) -> Columns:
         latest_us, max_bytes = now_us + self._limits.max_skew_us, self._limits.max_bytes

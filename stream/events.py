@@ -1,4 +1,4 @@
-"""The events that the system takes: eight frozen models behind one discriminated union.
+"""The events that the system takes: nine frozen models behind one discriminated union.
 
 These models *are* the wire contract. `stream.columnar` may only accept what they accept, and must
 give the same values. Fields that a model does not know are ignored, so that producers can be
@@ -33,6 +33,7 @@ VECTORS: Final = 8
 VECTOR_LENGTH: Final = 4_096
 VECTOR_COMPONENT: Final = 1e6  # its square, summed 4,096 times, stays finite in float32
 POSITION: Final = 1_000_000
+CANARIES: Final = 1_024
 AMOUNT: Final = 1e12
 BID: Final = 1e6
 CAP: Final = 1_000_000
@@ -75,6 +76,7 @@ Type = Literal[
     "item_removed",
     "campaign",
     "erase_user",
+    "canary",
 ]
 ClickKind = Literal["view", "click", "like", "add_to_cart", "purchase"]
 Time = Annotated[datetime, _WireTime()]
@@ -259,8 +261,15 @@ class EraseUser(_Common):
     user_id: Id
 
 
+class Canary(_Common):
+    """Measures how long events take to be searchable, and has no other effect."""
+
+    type: Literal["canary"] = "canary"
+    number: Annotated[int, Field(strict=True, ge=0, lt=CANARIES)]
+
+
 Event = Annotated[
-    Click | Impression | AdClick | Conversion | Item | ItemRemoved | Campaign | EraseUser,
+    Click | Impression | AdClick | Conversion | Item | ItemRemoved | Campaign | EraseUser | Canary,
     Field(discriminator="type"),
 ]
 EVENT: Final[TypeAdapter[Event]] = TypeAdapter(Event)

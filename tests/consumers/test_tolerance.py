@@ -128,3 +128,14 @@ def test_it_climbs_a_rung_a_look() -> None:
     world.run(20)
     assert world.tolerance.threshold == pytest.approx(2 * climbed)
     assert len(RUNGS) == 12
+
+
+def test_what_a_rung_would_lose_is_known_before_readers_lose_it() -> None:
+    world = World(0.005)
+    for n in range(1_200):
+        world.step(0.002)
+        world.seen[:] = world.last  # readers see everything as it is
+        if n % 20 == 0:
+            world.look()
+    assert world.tolerance.loss == 0.0
+    assert 0 < world.tolerance.threshold < world.tolerance._steps[-1] / 4

@@ -9,6 +9,7 @@ from stream.events import (
     EVENT,
     AdClick,
     Campaign,
+    Canary,
     Click,
     Conversion,
     EraseUser,
@@ -23,6 +24,7 @@ from stream.events import (
 AT = datetime(2026, 11, 23, 18, 34, 0, 123456, tzinfo=UTC)
 
 EVENTS: list[Event] = [
+    Canary(event_id="e", occurred_at=AT, number=1_023),
     Click(event_id="e", occurred_at=AT, user_id="u", item_id="i", kind="purchase", value=9.5),
     Impression(event_id="e", occurred_at=AT, user_id="u", item_id="i", position=0, propensity=0.25),
     AdClick(event_id="e", occurred_at=AT, user_id="u", item_id="i", campaign_id="c"),

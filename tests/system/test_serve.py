@@ -59,6 +59,7 @@ def proxy(qdrant: QdrantAddress) -> Iterator[Proxy]:
 IDLE = {
     "max by (watch) (goat_drift)",
     "max by (watch, statistic) (goat_drift_deviations)",
+    "goat_overlap_lost_ratio",
     "goat_prequential_recall_ratio",
     "sum by (outcome) (increase(goat_finetunes_total[1h]))",
     "sum by (reason) (rate(goat_messages_refused_total[5m]))",
