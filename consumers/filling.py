@@ -166,7 +166,7 @@ class Filling:
 
     def collection(self, space: Space) -> str:
         """Name the collection of a space."""
-        return self.collections.items if space is Space.ITEMS else self.collections.users
+        return self.collections.of(space)
 
     def check(self) -> Gates:
         """Count every point and compare searches with brute force.

@@ -16,6 +16,7 @@ from consumers.pipeline import Pipeline
 from consumers.progress import Figures
 from consumers.publisher import Publisher
 from consumers.retraining import Requests
+from consumers.returning import go_back
 from consumers.scheduler import Scheduler
 from consumers.tracing import span
 from consumers.versions import Version, Versions
@@ -252,7 +253,7 @@ class Ingestor:
         if publisher is not None and self._behind(publisher):
             return
         self._roll_back()
-        if self.replay:
+        if self.replay or self._adoption:
             return
         if publisher is not None and self._unserved(publisher):
             self._serve_ours(publisher)
@@ -278,28 +279,33 @@ class Ingestor:
             return
         for request in self.rollbacks.waiting():
             try:
-                self._return_to(self.versions.open(int(request.name.rpartition("-")[2])))
+                number = int(request.name.rpartition("-")[2])
+                self._return_to(self.versions.open(number), request.name)
             except Superseded:
                 raise
             except (PublishError, VersionMissing) as error:
                 self._failed("rollback", str(error))
-            self.rollbacks.remove([request.name])
+                self.rollbacks.remove([request.name])
+            else:
+                return
 
-    def _return_to(self, version: Version) -> None:
-        """Serve an earlier version again, whose collections are kept, with what has come since."""
+    def _return_to(self, version: Version, request: str | None = None) -> None:
+        """Serve an earlier version again, whose collections are kept, as it would be by now."""
         pipeline = self.pipeline
         if version.numbering != pipeline.state.numbering:
             raise PublishError(
                 f"version {version.number} was learned before the state was rebuilt without some "
                 "events: it cannot go on from here"
             )
-        if pipeline.publisher is not None and pipeline.publisher.live != version.number:
-            pipeline.publisher.rollback(version.number)
-        pipeline.live = pipeline.live.successor(version)
-        pipeline.live.touch_all()
-        pipeline.evaluator.follow(pipeline.live)
-        log.info("returned to a version", version=version.number)
-        self._commit()
+        self.doing = f"returning to version {version.number}"
+        self._publish()
+        self._adoption = self._answering(go_back(pipeline, version), request)
+
+    def _answering(self, back: Iterator[None], request: str | None) -> Iterator[None]:
+        """Keep the request until readers are back: a crash on the way leaves it."""
+        yield from back
+        if self.rollbacks is not None and request is not None:
+            self.rollbacks.remove([request])
 
     def _begin_adopting(self, version: Version) -> None:
         self.doing = f"publishing version {version.number}"

@@ -28,6 +28,7 @@ from model.text_map import TextMap, fit_map
 from model.user_graph import UserGraph
 from stream.batch import Kind
 from stream.graph import Applied, Graph
+from stream.growing import Growing
 from stream.histories import Recent
 
 
@@ -69,6 +70,8 @@ class LiveModel:
         self.trained_upto = 0
         self._users: set[int] = set()
         self._items: set[int] = set()
+        self._told = False  # what was touched is handed out as it comes
+        self._since: Growing[np.bool_] | None = None  # users touched, where that is known
         self._gone_users: dict[str, None] = {}
         self._gone_items: dict[str, None] = {}
 
@@ -90,6 +93,8 @@ class LiveModel:
     def successor(self, version: Version) -> "LiveModel":
         """The same graph and counts under a new model version; both may learn side by side."""
         coming = LiveModel(self.graph, self.config, self._preferences)
+        if self._told and not self._users:
+            coming._since = Growing(np.bool_)
         coming.last = self.last.copy()
         coming.last.adopt(coming._load(version))
         known = np.arange(len(self.graph.items), dtype=np.int32)
@@ -121,6 +126,8 @@ class LiveModel:
         if self.ready:
             self._place(applied.announced_items)
             self._users.update(applied.touched_users.tolist())
+            if self._since is not None:
+                self._since.reserve(len(self.graph.users))[applied.touched_users] = True
             self._items.update(applied.touched_items.tolist())
             self._items.update(applied.announced_items.tolist())
             self._gone_users.update(dict.fromkeys(applied.erased_users))
@@ -147,8 +154,23 @@ class LiveModel:
         """Users that `take_touched` would give, and those of them that are gone."""
         return len(self._users) + len(self._gone_users)
 
+    def since_made(self, known: int) -> NDArray[np.int32]:
+        """Users touched since it was made, when the version before had been told of all others.
+
+        All users, where that is not known (after a restart), or where some change by what is known
+        of others (neighbours).
+
+        Returns
+        -------
+        int32[*], ascending
+        """
+        if self._since is None or self._alike is not None:
+            return np.arange(known, dtype=np.int32)
+        return np.flatnonzero(self._since.reserve(known)[:known]).astype(np.int32)
+
     def take_touched(self) -> tuple[Touched, Gone]:
         """What has changed since the last call, and what is no more."""
+        self._told = True
         users, items = (np.array(sorted(s), np.int32) for s in (self._users, self._items))
         gone = Gone(tuple(self._gone_users), tuple(self._gone_items))
         for taken in (self._users, self._items, self._gone_users, self._gone_items):

@@ -19,7 +19,7 @@ from typing import Annotated, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from consumers.errors import ManifestCorrupt, PublishError
-from consumers.index import Names, to_rfc3339
+from consumers.index import Names, Space, to_rfc3339
 from consumers.index_rules import NAME
 from stream.clock import Clock
 
@@ -52,6 +52,10 @@ class Collections(_Value):
     def names(self) -> Names:
         """The pair, as it is asked for."""
         return Names(self.items, self.users)
+
+    def of(self, space: Space) -> str:
+        """The one of a space."""
+        return self.items if space is Space.ITEMS else self.users
 
 
 class Gates(_Value):

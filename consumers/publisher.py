@@ -5,7 +5,7 @@ takes the next generation, and counts its writes in it. So whatever was written 
 older than what is written after it, without a counter to persist at every write; and a publisher
 that was thought dead and writes on can never replace what its successor has written.
 
-How a version goes live, step by step: `consumers.going`.
+How a version goes live, step by step: `consumers.steps`.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping
@@ -15,8 +15,7 @@ from pathlib import Path
 from consumers.errors import PublishError, Superseded
 from consumers.filling import Filling, Thresholds
 from consumers.frontier import Frontier
-from consumers.going import Going, unwatched
-from consumers.index import ANY, Candidate, Conditions, Names, PointBatch, Space, VectorIndex
+from consumers.index import ANY, Candidate, Conditions, Gone, Names, PointBatch, Space, VectorIndex
 from consumers.joint import Joint
 from consumers.manifest import (
     WHOLE,
@@ -33,10 +32,12 @@ from consumers.manifest import (
 )
 from consumers.members import Members
 from consumers.publications import Publications
-from consumers.recovery import lost, restore_aliases, wanted_aliases
+from consumers.recovery import flip, lost, restore_aliases
+from consumers.steps import Back, Going, unwatched
 from stream.clock import Clock
 
 GENERATION_BITS = 32
+_NOBODY = Gone()
 _NO_ORIGIN = Origin()
 _THRESHOLDS = Thresholds()
 
@@ -56,7 +57,7 @@ class Publisher:
     thresholds : Thresholds
         What a version must show to go live.
     on_step : callable
-        Told each step of going live when it is done; for tests of crashes.
+        Told each step of going live or back when it is done; for tests of crashes.
 
     Attributes
     ----------
@@ -79,7 +80,7 @@ class Publisher:
         clock: Clock,
         *,
         thresholds: Thresholds = _THRESHOLDS,
-        on_step: Callable[[Going], None] = unwatched,
+        on_step: Callable[[Going | Back], None] = unwatched,
     ) -> None:
         self.index = index
         self.names = names
@@ -177,7 +178,9 @@ class Publisher:
         return None if members is None else Joint(members, self._state, self.index, pair)
 
     def rollback(self, version: int | None = None) -> int:
-        """Let readers see the version before again; which one that is.
+        """Let readers see the version before again, as it was left; which one that is.
+
+        See `consumers.returning` for how it is brought up to date first.
 
         Parameters
         ----------
@@ -190,14 +193,31 @@ class Publisher:
             If it is not kept.
         """
         with self._writing():
-            kept = self._state.previous
-            if kept is None or version not in (None, kept.version):
-                has = "none" if kept is None else f"version {kept.version}"
-                raise PublishError(f"no version {version or ''} to return to: {has} is kept")
-            aliases = self._flip(kept)
+            kept = self.kept(version)
+            aliases = flip(self.index, self.names, self._state.live, kept)
+            self.on_step(Back.FLIPPED)
             sequence = self._next_sequence()
             self._record(RolledBack(collections=kept, aliases=aliases, sequence=sequence))
+            self.on_step(Back.RECORDED)
         return kept.version
+
+    def kept(self, version: int | None = None) -> Collections:
+        """The pair that a rollback would return to; an error as there, if none is kept."""
+        kept = self._state.previous
+        if kept is None or version not in (None, kept.version):
+            has = "none" if kept is None else f"version {kept.version}"
+            raise PublishError(f"no version {version or ''} to return to: {has} is kept")
+        return kept
+
+    def refresh(
+        self, version: int, points: Mapping[Space, PointBatch], gone: Gone = _NOBODY
+    ) -> None:
+        """Bury what is gone, then write what has changed, in the pair that is kept; as `push`."""
+        self._check_current()
+        pair, sequence = self.kept(version), self._next_sequence()
+        for space, ids in {Space.USERS: gone.users, Space.ITEMS: gone.items}.items():
+            self._bury(pair, space, ids, sequence)
+        self._write(pair, points)
 
     # -- changes to the live version
 
@@ -224,14 +244,7 @@ class Publisher:
             raise PublishError(f"{self.manifest.path}: nothing is live: begin and commit a version")
         if version not in (None, live.version):
             raise PublishError(f"vectors of version {version}, but {live.version} is live")
-        sequence = self._next_sequence()
-        for name, space, batch in (
-            (live.items, Space.ITEMS, items),
-            (live.users, Space.USERS, users),
-        ):
-            if len(batch):
-                self.index.upsert(name, space, batch, epoch=live.version, sequence=sequence)
-        return sequence
+        return self._write(live, {Space.ITEMS: items, Space.USERS: users})
 
     def remove(self, *, users: Collection[str] = (), items: Collection[str] = ()) -> None:
         """Leave tombstones of users and items, in every version that is or may become live.
@@ -313,7 +326,7 @@ class Publisher:
             self.index.set_payload(pair.items, filling.campaigns, sequence=sequence)
             filling.catch_up(self._next_sequence())
             self.on_step(Going.CAUGHT_UP)  # 4
-            aliases = self._flip(pair)
+            aliases = flip(self.index, self.names, self._state.live, pair)
             self.on_step(Going.FLIPPED)  # 5
             self._record(
                 Published(
@@ -331,18 +344,16 @@ class Publisher:
             self.on_step(Going.DROPPED)  # 7
         return gates
 
-    def _flip(self, pair: Collections) -> dict[str, str]:
-        before = wanted_aliases(self.names, self._state.live)
-        wanted = wanted_aliases(self.names, pair)
-        try:
-            self.index.point(wanted)
-        except PublishError:
-            self.index.point(before)
-            raise
-        return {a: c for a, c in self.index.aliases().items() if a in wanted}
+    def _write(self, pair: Collections, points: Mapping[Space, PointBatch]) -> int:
+        sequence = self._next_sequence()
+        for space, batch in points.items():
+            if len(batch):
+                name = pair.of(space)
+                self.index.upsert(name, space, batch, epoch=pair.version, sequence=sequence)
+        return sequence
 
     def _bury(self, pair: Collections, space: Space, ids: Collection[str], sequence: int) -> None:
-        name = pair.items if space is Space.ITEMS else pair.users
+        name = pair.of(space)
         self.index.bury(name, space, list(ids), epoch=pair.version, sequence=sequence)
 
     def _give_up(self) -> None:

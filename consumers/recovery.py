@@ -14,6 +14,25 @@ def wanted_aliases(names: Names, pair: Collections | None) -> dict[str, str | No
     }
 
 
+def flip(
+    index: VectorIndex, names: Names, live: Collections | None, pair: Collections
+) -> dict[str, str]:
+    """Point both aliases at a pair; what is read back.
+
+    Raises
+    ------
+    PublishError
+        If it did not take; they point at the live pair again then.
+    """
+    wanted = wanted_aliases(names, pair)
+    try:
+        index.point(wanted)
+    except PublishError:
+        index.point(wanted_aliases(names, live))
+        raise
+    return {a: c for a, c in index.aliases().items() if a in wanted}
+
+
 def lost(index: VectorIndex, state: Publications) -> list[str]:
     """Name the collections of each kept pair of which the index lacks one."""
     present = set(index.collections())

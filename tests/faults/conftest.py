@@ -38,7 +38,7 @@ class Nursery:
         assert self._process.stdin is not None and self._process.stdout is not None
         log = self._logs / "log"
         order = {"mark": None, "occurrence": 0, "limit": None, "messages": None, "nobody": False}
-        order |= {"every_s": 1.0, "batch": 30}
+        order |= {"every_s": 1.0, "batch": 30, "back_after": None}
         order |= more
         order |= {"state": str(state), "program": program, "log": str(log)}
         self._process.stdin.write(json.dumps(order) + "\n")

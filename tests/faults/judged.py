@@ -1,8 +1,9 @@
 """What a disturbed run must have come to, and what its readers may have seen on the way."""
 
 import json
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,13 +15,16 @@ from consumers import wiring
 from consumers.edge_index import EdgeIndex
 from consumers.index import Space, VectorIndex
 from consumers.tally import Tally
+from stream.batch import Kind
 from stream.clock import SystemClock
 from stream.snapshot import SnapshotStore
 from tests.faults.nursery import NAMES, learned, recency, settings
 from tests.faults.topic import Topic, disturbed
-from tests.oracle.stream import StreamOracle
+from tests.oracle.stream import StreamOracle, parsed
 
 MESSAGES = 1_200
+AsOf = Callable[[str, int], int]
+
 COUNTS = ("events_in", "applied", "duplicates", "dead_letters", "late", "capped")
 
 
@@ -54,7 +58,7 @@ class Found:
         return bool(self.lost or self.doubled or self.regressed)
 
 
-def verdict(state: Path, seed: int) -> Found:
+def verdict(state: Path, seed: int, as_of: AsOf = lambda _, at: at) -> Found:
     """Compare graph, counts, letters and vectors with the oracle's, one by one."""
     oracle, found = judge(seed), Found()
     stored = SnapshotStore(state / "graph", SystemClock()).load()
@@ -75,7 +79,7 @@ def verdict(state: Path, seed: int) -> Found:
         found.lost.append(f"letters {len(letters)} of {refused}")
     with closing(EdgeIndex(state / "index")) as index:
         points(index, oracle, found)
-    found.regressed += regressions((state / "notes").read_text().splitlines())
+    found.regressed += regressions((state / "notes").read_text().splitlines(), as_of)
     return found
 
 
@@ -111,8 +115,29 @@ def points(index: VectorIndex, oracle: StreamOracle, found: Found) -> None:
             found.regressed.append(f"item {item}")
 
 
-def regressions(notes: Sequence[str]) -> list[str]:
-    """Users whom readers saw as of an earlier offset than before."""
+def events_before(seed: int) -> AsOf:
+    """How many events of a user that count for his vector lie before an offset of his partition."""
+    own: dict[str, list[int]] = {}
+    for number, part in enumerate(topic(seed)):
+        options = settings(Path())
+        oracle = StreamOracle(wiring.graph_of(options), wiring.ordering_of(options))
+        for offset, message in enumerate(part):
+            before, event = oracle.counts["applied"], parsed(message)
+            oracle.feed(number, message)
+            if event is None or event.kind in (Kind.IMPRESSION, Kind.CONVERSION):
+                continue
+            if event.kind < Kind.ITEM and oracle.counts["applied"] > before:
+                own.setdefault(event.user, []).append(offset)
+    return lambda user, at: bisect_left(own.get(user, []), at)
+
+
+def regressions(notes: Sequence[str], as_of: AsOf = lambda _, at: at) -> list[str]:
+    """Users whom readers saw as of an earlier offset than before.
+
+    Parameters
+    ----------
+    as_of : user, offset -> what must not go back
+    """
     seen: dict[str, dict[str, int]] = {}
     live: dict[str, int] = {}
     name, found = None, list[str]()
@@ -127,7 +152,7 @@ def regressions(notes: Sequence[str]) -> list[str]:
                 seen.get(note["collection"], {}).pop(user, None)
             continue
         else:
-            news = note["seen"]
+            news = {user: as_of(user, at) for user, at in note["seen"].items()}
             seen.setdefault(note["collection"], {}).update(news)
             if note["collection"] != name:
                 continue

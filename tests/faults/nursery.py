@@ -26,6 +26,7 @@ from consumers.index import Names, PointBatch, Space
 from consumers.ingestor import Ingestor
 from consumers.lifecycle import Stop
 from consumers.publisher import Publisher
+from consumers.retraining import ROLLBACKS, Requests
 from consumers.settings import Settings
 from consumers.versions import Versions
 from model.config import ModelConfig
@@ -123,6 +124,7 @@ def ingest(
     *,
     every_s: float = 1.0,
     batch: int = 30,
+    back_after: int | None = None,
 ) -> None:
     """The fast path over a topic, from where the state is to its end."""
     clock = Clock()
@@ -133,6 +135,14 @@ def ingest(
     pipeline.snapshots.step = doom
     index.positions = pipeline.state.positions
     source = Topic(messages, pipeline.state.positions)
+    rollbacks = Requests(state / ROLLBACKS)
+
+    def ask() -> None:
+        """Have readers taken back from the second version, once so many messages are taken."""
+        far = back_after is not None and pipeline.tally.events_in >= back_after
+        if far and pipeline.live.version == 2:
+            rollbacks.ask("test-1", "a test")
+
     Ingestor(
         pipeline,
         source,
@@ -142,6 +152,8 @@ def ingest(
         limit=limit,
         batch=batch,
         snapshot_every_s=every_s,
+        on_step=ask,
+        rollbacks=rollbacks,
     ).run()
     for part in (publisher, letters, pipeline.snapshots):
         part.close()
@@ -185,7 +197,15 @@ def run(order: dict[str, Any]) -> None:
         return
     written: list[list[str]] = json.loads(Path(order["messages"]).read_text())
     messages = [[value.encode("latin-1") for value in part] for part in written]
-    ingest(state, messages, doom, order["limit"], every_s=order["every_s"], batch=order["batch"])
+    ingest(
+        state,
+        messages,
+        doom,
+        order["limit"],
+        every_s=order["every_s"],
+        batch=order["batch"],
+        back_after=order["back_after"],
+    )
 
 
 def forked(work: Callable[[], None], log: Path) -> int:

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consumers.going import Going
+from consumers.retraining import ROLLBACKS
+from consumers.steps import Back, Going
 from model.version import Written
 from stream.snapshot import Step
 from tests.faults.conftest import Nursery
-from tests.faults.judged import judge, topic, verdict
+from tests.faults.judged import events_before, judge, topic, verdict
 from tests.faults.nursery import WRITE
 
 SEEDS = int(os.environ.get("GOAT_FAULTS", "1"))
@@ -82,6 +83,35 @@ def test_a_kill_at_any_mark_changes_nothing(
     record_property("found", vars(found))
     assert not found, vars(found)
     assert case.kills, f"{mark} was never passed"
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("mark", [*(f"Back.{step.name}" for step in Back), "never"])
+def test_readers_return_to_no_earlier_event(
+    nursery: Nursery, folder: Path, mark: str, again: bool
+) -> None:
+    """In the life in which the version to be left was shown, or in another; killed at any step."""
+    state, file = folder / "state", folder / "messages.json"
+    state.mkdir()
+    file.write_text(json.dumps([[m.decode("latin-1") for m in p] for p in topic(0)]))
+    whole = sum(map(len, topic(0)))
+    more = {"messages": str(file), "mark": mark, "occurrence": 1}
+    assert nursery.run(state, "ingest", **more, limit=whole // 2) == 0
+    assert nursery.run(state, "finetune") == 0
+    assert nursery.run(state, "ingest", **more, limit=whole // 8) == 0
+    assert nursery.run(state, "finetune") == 0
+    if again:
+        assert nursery.run(state, "ingest", **more, limit=whole // 8) == 0
+    killed = nursery.run(state, "ingest", **more, back_after=whole * 7 // 8)
+    assert killed == (0 if mark == "never" else -9)
+    assert nursery.run(state, "ingest", messages=str(file)) == 0
+    notes = (state / "notes").read_text().splitlines()
+    flips = [json.loads(note)["flip"] for note in notes if "flip" in note]
+    assert flips[:3] == ["t-users-1", "t-users-2", "t-users-1"][: len(flips)]
+    assert flips[-1] == "t-users-1"
+    found = verdict(state, 0, events_before(0))
+    assert not found, vars(found)
+    assert not list((state / ROLLBACKS).glob("*"))
 
 
 @pytest.mark.parametrize("commits", range(30, 38))

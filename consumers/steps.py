@@ -1,6 +1,7 @@
-"""The steps of a version on its way to readers.
+"""The steps of a version to readers, and of readers back to one; reported as they are done.
 
-A crash between any two leaves the one before live, as soon as a publisher is opened again:
+A crash between any two steps to readers leaves the version before live, as soon as a publisher is
+opened again:
 
 1. record in the manifest that two collections are begun
 2. make and fill them
@@ -10,13 +11,15 @@ A crash between any two leaves the one before live, as soon as a publisher is op
 5. flip both aliases in one request, and read them back
 6. record in the manifest that the version is published: from here on it is the live one
 7. drop what is neither live nor the one before
+
+The steps back: `consumers.returning`.
 """
 
 from enum import IntEnum
 
 
 class Going(IntEnum):
-    """A step is reported when it is done."""
+    """A version goes live."""
 
     BEGUN = 1
     FILLED = 2
@@ -27,5 +30,14 @@ class Going(IntEnum):
     DROPPED = 7
 
 
-def unwatched(_: Going) -> None:
-    """Report to nobody."""
+class Back(IntEnum):
+    """Readers return to the version before; see `consumers.returning`."""
+
+    WRITTEN = 1
+    CAUGHT_UP = 2
+    FLIPPED = 3
+    RECORDED = 4
+
+
+def unwatched(_: Going | Back) -> None:
+    """Tell nobody."""
