@@ -12,7 +12,7 @@ from consumers.errors import PublishError, UnknownPoint
 from consumers.index import ALL, Candidate, Gone, PointBatch, Space, VectorIndex
 from consumers.manifest import Collections, Gates, Origin
 
-_NO_POINTS = PointBatch((), np.zeros((0, 0), np.float32), ())
+NO_POINTS = PointBatch((), np.zeros((0, 0), np.float32), ())
 _NOBODY = Gone()
 
 
@@ -93,8 +93,8 @@ class Filling:
 
     def commit(
         self,
-        users: PointBatch = _NO_POINTS,
-        items: PointBatch = _NO_POINTS,
+        users: PointBatch = NO_POINTS,
+        items: PointBatch = NO_POINTS,
         gone: Gone = _NOBODY,
     ) -> Gates:
         """Check what was filled, flip both aliases to it, and record it in the manifest.

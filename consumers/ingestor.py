@@ -5,7 +5,7 @@ live it never is. See docs/decisions/0003.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from consumers.errors import FineTuneFailed, PublishError, Superseded, VersionMissing
@@ -79,7 +79,7 @@ class Ingestor:
     _committed_s: float = 0.0
     _looked_s: float = 0.0
     _warming: bool = False
-    _adoption: Iterator[None] | None = None
+    _adoption: Generator[None] | None = None
     _rate: deque[tuple[float, int]] = field(
         default_factory=lambda: deque[tuple[float, int]](maxlen=_RECENT)
     )
@@ -100,6 +100,7 @@ class Ingestor:
             self._improve()
         while not self.stop.requested and self._left() > 0 and not self.source.exhausted:
             self.step()
+        self.pipeline.trial.ending = True
         self._finish_adopting()
         if self.replay and not self.pipeline.live.ready and not self.stop.requested:
             self._improve()
@@ -118,6 +119,7 @@ class Ingestor:
             publisher.frontier.let_go(set(publisher.frontier.ahead))  # nobody sees anything
         if extra.get("behind"):  # saved before what had been touched could be written
             self.pipeline.live.touch_all()
+        self._look_back()
         if self.replay and self._unserved(publisher):
             self._serve_ours(publisher)
             self._finish_adopting()
@@ -125,7 +127,7 @@ class Ingestor:
     def _serve_ours(self, publisher: Publisher) -> None:
         """Have readers see our version, unless they were taken back from it: then see theirs."""
         number = self.pipeline.live.version
-        if publisher.live is not None and number <= publisher.withdrawn:
+        if publisher.live is not None and number <= publisher.published.withdrawn:
             self._go_on_under(publisher.live)
         else:
             self._begin_adopting(self.versions.open(number))
@@ -150,6 +152,7 @@ class Ingestor:
         if published:
             self.freshness.note(self._now_s() - arrived_s)
         self._rate.append((self._now_s(), self.pipeline.tally.events_in))
+        self._look_back()
         self._go_on_adopting()
         self._look_for_versions()
         if self._now_s() - self._committed_s >= self.snapshot_every_s:
@@ -238,7 +241,7 @@ class Ingestor:
             self._looked_s = 0.0
             if outcome.error is not None:
                 self._failed("fine-tune", outcome.error)
-        if self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
+        if self._now_s() - self._looked_s < LOOK_EVERY_S or not self._may_turn_to_others():
             return
         self._looked_s = self._now_s()
         publisher = self.pipeline.publisher
@@ -253,12 +256,40 @@ class Ingestor:
         if self.scheduler is not None and self.wanted is not None:
             self.scheduler.request_if(self.wanted)
         newest = self.versions.newest(numbering=self.pipeline.state.numbering)
-        withdrawn = 0 if publisher is None else publisher.withdrawn
-        if newest is not None and newest.number > max(self.pipeline.live.version, withdrawn):
+        past = {self.pipeline.live.version}
+        if publisher is not None:
+            past |= {publisher.published.withdrawn, *publisher.published.turned_away}
+        if newest is not None and newest.number > max(past):
             if (why := self.frozen()) is None:
                 self._begin_adopting(newest)
             else:
                 self.doing = f"frozen: {why}"
+
+    def _may_turn_to_others(self) -> bool:
+        """Whether no version is on its way, or one is held and a person wants another."""
+        if self._adoption is None:
+            return True
+        asked = self.rollbacks is not None and self.rollbacks.waiting()
+        if asked and self.pipeline.trial.holding:
+            self._adoption.close()
+            self._adoption = None
+            return True
+        return False
+
+    def _look_back(self) -> None:
+        """Return from the version that was published last, if it is shown to do harm."""
+        pipeline, trial = self.pipeline, self.pipeline.trial
+        if pipeline.publisher is None or trial.before is None:
+            return
+        if (before := trial.wanted_back) is None:
+            trial.note(pipeline.publisher)
+            return
+        self._publish()
+        self._commit()  # what it is decided by: after a crash the same is decided
+        trial.take_back(pipeline.publisher, before)
+        pipeline.serve(before)
+        pipeline.live.touch_all()
+        self._commit()
 
     def _unserved(self, publisher: Publisher) -> bool:
         """Whether our version is not what readers see: the index is new, or it was not finished."""
@@ -288,9 +319,9 @@ class Ingestor:
             )
         if pipeline.publisher is not None and pipeline.publisher.live != version.number:
             pipeline.publisher.rollback(version.number)
-        pipeline.live = pipeline.live.successor(version)
+        pipeline.trial.forget()
+        pipeline.serve(pipeline.live.successor(version))
         pipeline.live.touch_all()
-        pipeline.evaluator.follow(pipeline.live)
         log.info("returned to a version", version=version.number)
         self._commit()
 

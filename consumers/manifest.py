@@ -18,6 +18,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from consumers.decisions import Decided, How
 from consumers.errors import ManifestCorrupt, PublishError
 from consumers.index import Names, to_rfc3339
 from consumers.index_rules import NAME
@@ -25,9 +26,9 @@ from stream.clock import Clock
 
 FILE = "manifest.jsonl"
 """Its name in a state folder."""
-FORMAT = 2
-READABLE = (1, 2)
-"""Of a line; 1 knew nothing of how a version was learned."""
+FORMAT = 3
+READABLE = (1, 2, 3)
+"""Of a line; 1 knew nothing of how a version was learned, 2 nothing of what was decided."""
 _BEFORE_THE_FIRST = "0" * 64
 
 
@@ -144,7 +145,11 @@ class Begun(_Value):
 
 
 class Published(_Value):
-    """The collections passed the gates and both aliases point at them."""
+    """The collections passed the gates and both aliases point at them.
+
+    By ``delta`` they are those that were live, and points of the version before are replaced by and
+    by.
+    """
 
     step: Literal["published"] = "published"
     collections: Collections
@@ -152,6 +157,7 @@ class Published(_Value):
     aliases: Mapping[Name, Name]
     sequence: int
     gates: Gates
+    how: How = "flip"
 
 
 class RolledBack(_Value):
@@ -204,7 +210,7 @@ class Excised(_Value):
 
 
 Step = Annotated[
-    Opened | Begun | Published | RolledBack | Dropped | Trained | Excised,
+    Opened | Begun | Published | RolledBack | Dropped | Trained | Excised | Decided,
     Field(discriminator="step"),
 ]
 

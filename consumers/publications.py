@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from consumers.decisions import Decided
 from consumers.manifest import (
     Begun,
     Collections,
@@ -30,6 +31,7 @@ class Publications:
     withdrawn : int
         Newest version that was rolled back from; 0 for none.
     fills : version -> how often filling it was begun
+    decisions : version -> what was decided last about it
     """
 
     generation: int = 0
@@ -39,6 +41,7 @@ class Publications:
     fills: dict[int, int] = field(default_factory=dict[int, int])
     lines: int = 0
     withdrawn: int = 0
+    decisions: dict[int, Decided] = field(default_factory=dict[int, Decided])
 
     def advance(self, lines: Iterable[Line]) -> None:
         """Take in further lines, in order."""
@@ -58,8 +61,15 @@ class Publications:
                     self._go_live(pair)
                 case Dropped(names=names):
                     self._drop(set(names))
+                case Decided(version=version):
+                    self.decisions[version] = line.body
                 case Trained() | Excised():
                     pass  # of the model and of the state: nothing of what is published
+
+    @property
+    def turned_away(self) -> set[int]:
+        """Versions that were refused or taken back because they do harm."""
+        return {version for version, last in self.decisions.items() if last.turned_away}
 
     @property
     def kept(self) -> tuple[Collections, ...]:
@@ -72,8 +82,13 @@ class Publications:
         return self.owned - {name for pair in self.kept for name in (pair.items, pair.users)}
 
     def _go_live(self, pair: Collections) -> None:
-        # A version filled anew replaces itself: a rollback still returns to the one before.
-        if self.live is not None and self.live.version != pair.version:
+        # A version filled anew, or written into what is there, replaces that: a rollback still
+        # returns to the collections before.
+        if (
+            self.live is not None
+            and self.live.version != pair.version
+            and self.live.items != pair.items
+        ):
             self.previous = self.live
         self.live = pair
 

@@ -104,30 +104,25 @@ class Publisher:
         self.manifest = Manifest(manifest, clock)
         self._thresholds = thresholds
         self.on_step = on_step
-        self._state = Publications()
+        self.published = Publications()  # what the manifest adds up to, as of the last look
         self._filling: Filling | None = None
         self._writes = 0
         self.frontier = Frontier(manifest.with_name("frontier"))
         with self.manifest.exclusive():
             self._catch_up()
             self._mend()
-            present = self._state.owned.intersection(index.collections())
+            present = self.published.owned.intersection(index.collections())
             highest = max((index.last_sequence(name) for name in present), default=0)
-            self.generation = max(self._state.generation, highest >> GENERATION_BITS) + 1
+            self.generation = max(self.published.generation, highest >> GENERATION_BITS) + 1
             self.manifest.append(Opened(generation=self.generation))
             self._catch_up()
 
     @property
     def live(self) -> int | None:
         """The version that readers see; None when none was published, or the index lost it."""
-        return None if self._state.live is None else self._state.live.version
+        return None if self.published.live is None else self.published.live.version
 
     # -- whole versions
-
-    @property
-    def withdrawn(self) -> int:
-        """Newest version that readers were taken back from; 0 for none."""
-        return self._state.withdrawn
 
     def begin(self, version: int, dim: int, origin: Origin = _NO_ORIGIN) -> Filling:
         """Make fresh collections for a version; a filling that was not committed is given up.
@@ -148,14 +143,14 @@ class Publisher:
         Superseded
             If a newer publisher has taken over.
         """
-        with self._writing():
+        with self.writing():
             live = self.live
             if version < 1 or (live is not None and version < live):
                 raise PublishError(
                     f"version {version} is older than {live}, which is live: use rollback"
                 )
-            self._give_up()
-            names = self.names.at(version, self._state.fills.get(version, 0))
+            self.give_up()
+            names = self.names.at(version, self.published.fills.get(version, 0))
             pair = Collections(version=version, items=names.items, users=names.users)
             present = {pair.items, pair.users}.intersection(self.index.collections())
             if present:
@@ -163,14 +158,14 @@ class Publisher:
                     f"{sorted(present)} are there, but not made by {self.manifest.path}: "
                     "drop them, or publish under another --collection"
                 )
-            self._record(Begun(collections=pair))
+            self.record(Begun(collections=pair))
             self.on_step(Going.BEGUN)  # 1
             self.index.create(pair.items, Space.ITEMS, dim)
             self.index.create(pair.users, Space.USERS, dim)
         self._filling = Filling(
             self.index,
             pair,
-            sequence=self._next_sequence(),
+            sequence=self.next_sequence(),
             origin=origin,
             thresholds=self._thresholds,
             check_current=self._check_current,
@@ -191,14 +186,14 @@ class Publisher:
         PublishError
             If it is not kept.
         """
-        with self._writing():
-            kept = self._state.previous
+        with self.writing():
+            kept = self.published.previous
             if kept is None or version not in (None, kept.version):
                 has = "none" if kept is None else f"version {kept.version}"
                 raise PublishError(f"no version {version or ''} to return to: {has} is kept")
             aliases = self._flip(kept)
-            sequence = self._next_sequence()
-            self._record(RolledBack(collections=kept, aliases=aliases, sequence=sequence))
+            sequence = self.next_sequence()
+            self.record(RolledBack(collections=kept, aliases=aliases, sequence=sequence))
         return kept.version
 
     # -- changes to the live version
@@ -221,12 +216,12 @@ class Publisher:
             If a newer publisher has taken over.
         """
         self._check_current()
-        live = self._state.live
+        live = self.published.live
         if live is None:
             raise PublishError(f"{self.manifest.path}: nothing is live: begin and commit a version")
         if version not in (None, live.version):
             raise PublishError(f"vectors of version {version}, but {live.version} is live")
-        sequence = self._next_sequence()
+        sequence = self.next_sequence()
         for name, space, batch in (
             (live.items, Space.ITEMS, items),
             (live.users, Space.USERS, users),
@@ -249,8 +244,8 @@ class Publisher:
                 continue
             if self._filling is not None and self._filling.open:
                 self._filling.removed[space].update(ids)
-            sequence = self._next_sequence()
-            for pair in self._state.kept:
+            sequence = self.next_sequence()
+            for pair in self.published.kept:
                 self._bury(pair, space, ids, sequence)
 
     def tell(self, campaigns: Mapping[str, Mapping[str, object]]) -> None:
@@ -266,8 +261,8 @@ class Publisher:
         self._check_current()
         if self._filling is not None and self._filling.open:
             self._filling.campaigns.update(campaigns)
-        sequence = self._next_sequence()
-        for pair in self._state.kept:
+        sequence = self.next_sequence()
+        for pair in self.published.kept:
             self.index.set_payload(pair.items, campaigns, sequence=sequence)
 
     def sweep(self, before: int | None = None) -> None:
@@ -278,7 +273,7 @@ class Publisher:
         """
         self._check_current()
         limit = self.generation << GENERATION_BITS if before is None else before
-        for pair in self._state.kept:
+        for pair in self.published.kept:
             for name in (pair.items, pair.users):
                 self.index.sweep(name, limit)
 
@@ -303,20 +298,20 @@ class Publisher:
         try:
             gates = filling.check()
         except PublishError:
-            self._give_up()
+            self.give_up()
             raise
         self.on_step(Going.CHECKED)  # 3
         pair = filling.collections
-        with self._writing():
-            sequence = self._next_sequence()
+        with self.writing():
+            sequence = self.next_sequence()
             for space, ids in filling.removed.items():
                 self._bury(pair, space, sorted(ids), sequence)
             self.index.set_payload(pair.items, filling.campaigns, sequence=sequence)
-            filling.catch_up(self._next_sequence())
+            filling.catch_up(self.next_sequence())
             self.on_step(Going.CAUGHT_UP)  # 4
             aliases = self._flip(pair)
             self.on_step(Going.FLIPPED)  # 5
-            self._record(
+            self.record(
                 Published(
                     collections=pair,
                     origin=filling.origin,
@@ -328,12 +323,12 @@ class Publisher:
             self.on_step(Going.RECORDED)  # 6
             filling.close()
             self._filling = None
-            self._drop(self._state.leftover)
+            self._drop(self.published.leftover)
             self.on_step(Going.DROPPED)  # 7
         return gates
 
     def _flip(self, pair: Collections) -> dict[str, str]:
-        before = wanted_aliases(self.names, self._state.live)
+        before = wanted_aliases(self.names, self.published.live)
         wanted = wanted_aliases(self.names, pair)
         try:
             self.index.point(wanted)
@@ -346,7 +341,7 @@ class Publisher:
         name = pair.items if space is Space.ITEMS else pair.users
         self.index.bury(name, space, list(ids), epoch=pair.version, sequence=sequence)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """Drop a filling that will not go live."""
         if self._filling is not None:
             self._filling.close()
@@ -358,28 +353,29 @@ class Publisher:
 
     def _mend(self) -> None:
         """Undo what a crash has left half done."""
-        known = set(self._state.owned)
-        if missing := lost(self.index, self._state):
-            self._record(Dropped(names=tuple(missing)))
-        restore_aliases(self.index, self.names, self._state, known, str(self.manifest.path))
-        self._drop(self._state.leftover | set(missing))
+        known = set(self.published.owned)
+        if missing := lost(self.index, self.published):
+            self.record(Dropped(names=tuple(missing)))
+        restore_aliases(self.index, self.names, self.published, known, str(self.manifest.path))
+        self._drop(self.published.leftover | set(missing))
 
     def _drop(self, names: set[str]) -> None:
         if names:
             for name in sorted(names):
                 self.index.drop(name)
             # Recorded last: dropping twice does no harm, forgetting would.
-            self._record(Dropped(names=tuple(sorted(names))))
+            self.record(Dropped(names=tuple(sorted(names))))
 
-    def _record(self, step: Step) -> None:
+    def record(self, step: Step) -> None:
+        """Write a line of the manifest."""
         self.manifest.append(step)
         self._catch_up()
 
     def _catch_up(self) -> None:
-        self._state.advance(self.manifest.lines[self._state.lines :])
+        self.published.advance(self.manifest.lines[self.published.lines :])
 
     @contextmanager
-    def _writing(self) -> Generator[None]:
+    def writing(self) -> Generator[None]:
         """Keep other publishers out while aliases or collections change."""
         with self.manifest.exclusive():
             self._check_current()
@@ -388,12 +384,13 @@ class Publisher:
     def _check_current(self) -> None:
         self.manifest.refresh()
         self._catch_up()
-        if self._state.generation > self.generation:
+        if self.published.generation > self.generation:
             raise Superseded(
-                f"{self.manifest.path}: publisher {self._state.generation} has taken over from "
+                f"{self.manifest.path}: publisher {self.published.generation} has taken over from "
                 f"{self.generation}: this one must stop; restart it to take over again"
             )
 
-    def _next_sequence(self) -> int:
+    def next_sequence(self) -> int:
+        """Number of the next write."""
         self._writes += 1
         return (self.generation << GENERATION_BITS) + self._writes
