@@ -16,7 +16,8 @@ from fuzz_files import FileMutator
 from consumers.drift import DriftConfig, Monitor
 from consumers.drift_state import DriftState, Posted
 from consumers.errors import ConsumerError
-from consumers.manifest import Begun, Collections, Manifest, Opened
+from consumers.manifest import Manifest
+from consumers.manifest_steps import Begun, Collections, Opened
 from consumers.versions import Versions
 from model.errors import ModelError
 from model.recency import Recency

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from consumers.follower import Follower
 from consumers.index import to_rfc3339
-from consumers.manifest import Published, RolledBack
+from consumers.manifest_steps import Published, RolledBack
 from consumers.report import latest_users
 from consumers.retraining import ROLLBACKS, Requests
 from consumers.status import read_status

@@ -19,7 +19,7 @@ from consumers.item_news import News
 from consumers.lanes import Lane
 from consumers.live import LiveModel
 from consumers.logs import log
-from consumers.manifest import Collections
+from consumers.manifest_steps import Collections
 from consumers.pipeline import Pipeline
 from consumers.points import CHUNK, user_points
 from consumers.publications import Publications
@@ -39,12 +39,15 @@ class Coming:
     Attributes
     ----------
     pair : Collections
+    begun : int
+        Line of the manifest that says so.
     live : LiveModel
     filling : iterator or None
         Writes a chunk of users each time; None when all are there.
     """
 
     pair: Collections
+    begun: int
     live: LiveModel
     filling: Iterator[None] | None
 
@@ -218,7 +221,7 @@ class Cell:
     def _expect(self, published: Publications) -> None:
         """Begin to fill a version that is coming; give up one that is not any more."""
         pair = published.coming
-        if self._coming is not None and self._coming.pair != pair:
+        if self._coming is not None and self._coming.begun != published.begun:
             self._await(None)
         if pair is None or self._coming is not None or not self._told_of(pair):
             return
@@ -226,13 +229,13 @@ class Cell:
             live = self._model(pair.version)
         except VersionMissing:
             return  # of another state's numbering, or pruned: it will be given up
-        coming = Coming(pair, live, None)
+        coming = Coming(pair, published.begun, live, None)
         coming.filling = self._fill(coming)
         self._await(coming)
 
     def _await(self, coming: Coming | None) -> None:
         self._coming = coming
-        self.pipeline.coming = None if coming is None else coming.live
+        self.pipeline.trial.coming = None if coming is None else coming.live
 
     def _told_of(self, pair: Collections) -> bool:
         """Whether it is known where the new items of a version are."""

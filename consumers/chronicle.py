@@ -8,8 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from consumers.decisions import Decided
 from consumers.errors import SettingsError, VersionMissing
-from consumers.manifest import Line, Manifest, Origin, Published, RolledBack, Trained
+from consumers.manifest import Line, Manifest
+from consumers.manifest_steps import Origin, Published, RolledBack, Trained
 from consumers.publications import Publications
 from consumers.settings import Settings
 from consumers.versions import Versions
@@ -150,6 +152,11 @@ def shown(settings: Settings, number: int, clock: Clock) -> dict[str, JSON]:
             line.at
             for line in lines
             if isinstance(line.body, RolledBack) and line.body.collections.version == number
+        ],
+        "decisions": [
+            {"at": line.at, **line.body.model_dump(mode="json", exclude={"step", "version"})}
+            for line in lines
+            if isinstance(line.body, Decided) and line.body.version == number
         ],
         "checks": {"chain": f"whole: {len(lines)} lines", "model": model, "snapshot": snapshot},
         "ok": not model.startswith("altered") and not snapshot.startswith("altered"),

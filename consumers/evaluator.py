@@ -6,7 +6,7 @@ has already had are left out of the ranking, and a repeated item is not a questi
 counted as ``repeats``). An item nobody had heard of before the event counts as a miss.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,10 @@ _NOBODY = np.empty(0, np.int32)
 FLOOR = 1e-6  # count of an item without events: below every other, tied among themselves
 
 
+def _alone(question: "Question", ranks: NDArray[np.float64]) -> None:
+    del question, ranks
+
+
 @dataclass(slots=True)
 class Evaluator:
     """Scores the model in use, static user vectors and windowed popularity on one stream.
@@ -38,12 +42,15 @@ class Evaluator:
     share : float
         Part of the events that is scored, in (0, 1]; for catalogues where all are too dear.
         Sampled by the hash-like low digits of the edge number, so a replay scores the same ones.
+    beside : callable
+        Told every question, with the ranks that the model in use gave.
     """
 
     graph: Graph
     live: LiveModel
     share: float = 1.0
     compare_static: bool = True
+    beside: "Callable[[Question, NDArray[np.float64]], None]" = _alone
     model: Score = field(default_factory=Score)
     static: Score = field(default_factory=Score)
     repeats: int = 0
@@ -84,13 +91,16 @@ class Evaluator:
         if not len(asked):
             return
         sequence, user = applied.sequence[asked], applied.user[asked]
-        question = _Question(
+        question = Question(
+            sequence,
             applied.item[asked].astype(np.int64),
             self.graph.seen_before(sequence),
             self._shown(catalogue),
         )
         items = self.live.item_vectors()
-        recall = self.model.add(question.ranks(self.live.context_vectors(sequence), items))
+        ranks = question.ranks(self.live.context_vectors(sequence), items)
+        recall = self.model.add(ranks)
+        self.beside(question, ranks)
         if self.compare_static:
             self.static.add(question.ranks(self._static_vectors(user), items))
         self._roll(recall, question)
@@ -101,7 +111,7 @@ class Evaluator:
         shown[catalogue:] = False
         return shown
 
-    def _roll(self, recall: NDArray[np.float64], question: "_Question") -> None:
+    def _roll(self, recall: NDArray[np.float64], question: "Question") -> None:
         self._lately.add(recall)
         ones = np.ones((len(recall), 1), np.float32)
         hits = {}
@@ -205,9 +215,19 @@ class Evaluator:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
-    """Which items are asked for, which the user has had, which may be shown."""
+class Question:
+    """Which items are asked for, which the user has had, which may be shown.
 
+    Attributes
+    ----------
+    sequence : int64[n]
+        Edges of the events.
+    target : int64[n]
+    seen : (int64[n + 1], int32[*])
+    showable : bool[I]
+    """
+
+    sequence: NDArray[np.int64]
     target: NDArray[np.int64]
     seen: tuple[NDArray[np.int64], NDArray[np.int32]]
     showable: NDArray[np.bool_]

@@ -26,7 +26,8 @@ from consumers.held_out import Recall, held_out_recall
 from consumers.homes import refuse_members
 from consumers.inputs import Inputs
 from consumers.ledger_verbs import say, tell
-from consumers.manifest import Excised, Manifest
+from consumers.manifest import Manifest
+from consumers.manifest_steps import Excised
 from consumers.picture import Changes, Picture, changes
 from consumers.pipeline import Pipeline
 from consumers.retraining import Requests
@@ -205,6 +206,7 @@ def _publish(settings: Settings, model: ModelConfig, new: Pipeline, line: Excise
     version = Versions(settings.models_dir).open(number)
     with closing(wiring.open_publisher(settings, clock)) as publisher:
         new.publisher = publisher
+        new.trial.excused = "a person has had events taken out"
         new.campaigns.tell(publisher)
         for _ in new.adopt(version):
             pass

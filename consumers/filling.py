@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from consumers.errors import PublishError, UnknownPoint
 from consumers.index import ALL, Candidate, Gone, PointBatch, Space, VectorIndex
 from consumers.joint import Joint
-from consumers.manifest import Collections, Gates, Origin
+from consumers.manifest_steps import Collections, Gates, Origin
 
-_NO_POINTS = PointBatch((), np.zeros((0, 0), np.float32), ())
+NO_POINTS = PointBatch((), np.zeros((0, 0), np.float32), ())
 _NOBODY = Gone()
 _Row = tuple[NDArray[np.float32], Mapping[str, object]]
 
@@ -49,7 +49,7 @@ class Filling:
         sequence: int,
         origin: Origin,
         thresholds: Thresholds,
-        check_current: Callable[[], None],
+        check_current: Callable[[], object],
         publish: Callable[["Filling"], Gates],
         joint: Joint | None = None,
     ) -> None:
@@ -60,7 +60,6 @@ class Filling:
         self.campaigns: dict[str, Mapping[str, object]] = {}
         self._index = index
         self._thresholds = thresholds
-        self.waits_for: str | None = None
         self._check_current = check_current
         self._publish = publish
         self._joint = joint
@@ -103,8 +102,8 @@ class Filling:
 
     def commit(
         self,
-        users: PointBatch = _NO_POINTS,
-        items: PointBatch = _NO_POINTS,
+        users: PointBatch = NO_POINTS,
+        items: PointBatch = NO_POINTS,
         gone: Gone = _NOBODY,
     ) -> Gates | None:
         """Check what was filled, flip both aliases to it, and record it in the manifest.
@@ -142,8 +141,9 @@ class Filling:
         else:
             self._joint.erased += len(gone.users)
             self._check_current()
-        self.waits_for = None if self._joint is None else self._joint.waits_for()
-        return None if self.waits_for else self._publish(self)
+            if self._joint.waits_for():
+                return None
+        return self._publish(self)
 
     def go_live(
         self, changed: Callable[[Collection[Space]], tuple[PointBatch, PointBatch, Gone]]

@@ -4,6 +4,7 @@
 """
 
 import os
+from collections.abc import Collection
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from consumers.features import features_of
-from consumers.manifest import FILE, Manifest, Trained
+from consumers.manifest import FILE, Manifest
+from consumers.manifest_steps import Trained
+from consumers.publications import Publications
 from consumers.retraining import Requests, answered, due
 from consumers.settings import Settings
 from consumers.versions import Version, Versions
@@ -94,9 +97,24 @@ def finetune_job(
         threads=int(threads) or None,
         retrain_every=int(retrain_every) or None,
         requests=Requests(root / REQUESTS),
+        harmful=harmful(root / FILE, SystemClock()),
     )
     record(versions, root / FILE, SystemClock())
     return str(version.number)
+
+
+def harmful(path: Path, clock: Clock) -> set[int]:
+    """Versions that were refused or taken back.
+
+    Raises
+    ------
+    ManifestCorrupt
+        The record has been altered.
+    """
+    state = Publications()
+    with closing(Manifest(path, clock)) as manifest:
+        state.advance(manifest.lines)
+    return state.turned_away
 
 
 def record(versions: Versions, path: Path, clock: Clock) -> None:
@@ -139,8 +157,9 @@ def learn(
     threads: int | None,
     retrain_every: int | None = None,
     requests: Requests | None = None,
+    harmful: Collection[int] = (),
 ) -> Version:
-    """Go on from the newest version that learned from this snapshot or an earlier one.
+    """Go on from the newest harmless version that learned from this snapshot or an earlier one.
 
     A version that has learned from all edges there are is returned as it is: after a crash
     between learning and adopting, nothing is learned twice. Unless all is to be learned anew, by a
@@ -153,6 +172,8 @@ def learn(
     if base is not None and base.meta["edges"] == snapshot.view.next_sequence and not wanted:
         _forget(requests, done)
         return base
+    if base is not None and base.number in harmful:
+        base = versions.newest(snapshot.info.number, numbering=snapshot.numbering, without=harmful)
     since_anew = 0 if base is None else int(str(base.meta.get("since_anew", 0))) + 1
     anew, why = due(wanted, since_anew, retrain_every)
     rng_seed = seed + (0 if base is None else base.number)
@@ -189,7 +210,7 @@ def learn(
     ids = tuple(snapshot.items.names)
     version = versions.write(tuned.state, ids, snapshot.info.number, meta)
     _forget(requests, done | {one.name for one in wanted})
-    versions.prune()
+    versions.prune(harmful)
     return version
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from consumers.errors import ConsumerError
-from consumers.manifest import Collections, Line, Manifest
+from consumers.manifest import Line, Manifest
+from consumers.manifest_steps import Collections
 from consumers.publications import Publications
 from consumers.versions import Versions
 from consumers.world import World

@@ -5,7 +5,7 @@ live it never is. See docs/decisions/0003.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from consumers.errors import FineTuneFailed, PublishError, Superseded, VersionMissing
@@ -13,7 +13,6 @@ from consumers.freshness import Freshness
 from consumers.lifecycle import Stop
 from consumers.logs import log
 from consumers.pipeline import Pipeline
-from consumers.progress import Figures
 from consumers.publisher import Publisher
 from consumers.retraining import Requests
 from consumers.returning import go_back
@@ -83,7 +82,7 @@ class Ingestor:
     _committed_s: float = 0.0
     _looked_s: float = 0.0
     _warming: bool = False
-    _adoption: Iterator[None] | None = None
+    _adoption: Generator[None] | None = None
     _rate: deque[tuple[float, int]] = field(
         default_factory=lambda: deque[tuple[float, int]](maxlen=_RECENT)
     )
@@ -106,6 +105,7 @@ class Ingestor:
             self.step()
         if self._adoption is not None and self.waits_for:
             self._give_up_adopting()
+        self.pipeline.trial.ending = True
         self._finish_adopting()
         if self.replay and not self.pipeline.live.ready and not self.stop.requested:
             self._improve()
@@ -125,6 +125,7 @@ class Ingestor:
             publisher.frontier.let_go(set(publisher.frontier.ahead))  # nobody sees anything
         if extra.get("behind"):  # saved before what had been touched could be written
             self.pipeline.live.touch_all()
+        self._look_back()
         if self.replay and self._unserved(publisher):
             self._serve_ours(publisher)
             self._finish_adopting()
@@ -132,7 +133,7 @@ class Ingestor:
     def _serve_ours(self, publisher: Publisher) -> None:
         """Have readers see our version, unless they were taken back from it: then see theirs."""
         number = self.pipeline.live.version
-        if publisher.live is not None and number <= publisher.withdrawn:
+        if publisher.live is not None and number <= publisher.published.withdrawn:
             self._go_on_under(publisher.live)
         else:
             self._begin_adopting(self.versions.open(number))
@@ -157,6 +158,7 @@ class Ingestor:
         if published:
             self.freshness.note(self._now_s() - arrived_s)
         self._rate.append((self._now_s(), self.pipeline.tally.events_in))
+        self._look_back()
         self._go_on_adopting()
         self._look_for_versions()
         if self._now_s() - self._committed_s >= self.snapshot_every_s:
@@ -187,29 +189,6 @@ class Ingestor:
             log.warning("not waited for", partitions=sorted(map(str, frontier.ahead)), late=late)
             frontier.let_go(set(frontier.ahead) if late else ended)
         return not frontier.reached(positions)
-
-    def figures(self) -> Figures:
-        """What the display shows."""
-        pipeline = self.pipeline
-        lag = self.source.lag()
-        return Figures(
-            events_in=pipeline.tally.events_in,
-            events_per_s=self._events_per_s(),
-            lag=sum(lag.values()) if lag else None,
-            edges=len(pipeline.state.graph.edges),
-            users=len(pipeline.state.graph.users),
-            items=len(pipeline.state.graph.items),
-            dead_letters=pipeline.tally.dead_letters + pipeline.tally.late,
-            version=pipeline.live.version,
-            recall=pipeline.evaluator.recall_lately,
-            popularity_recall=pipeline.evaluator.popularity_recall_lately,
-            freshness_s=self.freshness.median_s,
-            doing=self.doing,
-            gaps={
-                name: (one["gap"]["observed"], one["gap"]["bound"])
-                for name, one in pipeline.live.alignment.items()
-            },
-        )
 
     def _take(self, batch: RecordBatch) -> None:
         if batch.history:
@@ -246,7 +225,7 @@ class Ingestor:
             self._looked_s = 0.0
             if outcome.error is not None:
                 self._failed("fine-tune", outcome.error)
-        if self._adoption or self._now_s() - self._looked_s < LOOK_EVERY_S:
+        if self._now_s() - self._looked_s < LOOK_EVERY_S or not self._may_turn_to_others():
             return
         self._looked_s = self._now_s()
         publisher = self.pipeline.publisher
@@ -261,12 +240,39 @@ class Ingestor:
         if self.scheduler is not None and self.wanted is not None:
             self.scheduler.request_if(self.wanted)
         newest = self.versions.newest(numbering=self.pipeline.state.numbering)
-        withdrawn = 0 if publisher is None else publisher.withdrawn
-        if newest is not None and newest.number > max(self.pipeline.live.version, withdrawn):
+        past = {self.pipeline.live.version}
+        if publisher is not None:
+            past |= {publisher.published.withdrawn, *publisher.published.turned_away}
+        if newest is not None and newest.number > max(past):
             if (why := self.frozen()) is None:
                 self._begin_adopting(newest)
             else:
                 self.doing = f"frozen: {why}"
+
+    def _may_turn_to_others(self) -> bool:
+        """Whether no version is on its way, or one is held and a person wants another."""
+        if self._adoption is None:
+            return True
+        asked = self.rollbacks is not None and self.rollbacks.waiting()
+        if asked and self.pipeline.trial.holding:
+            self._give_up_adopting()
+            return True
+        return False
+
+    def _look_back(self) -> None:
+        """Return from the version that was published last, if it is shown to do harm."""
+        pipeline, trial = self.pipeline, self.pipeline.trial
+        if pipeline.publisher is None or trial.before is None or self._adoption is not None:
+            return
+        if (before := trial.wanted_back) is None:
+            trial.note(pipeline.publisher)
+            return
+        self._publish()
+        self._commit()  # what it is decided by: after a crash the same is decided
+        trial.take_back(pipeline.publisher, before)
+        self._adoption = self._answering(go_back(pipeline, before), None)
+        if self.replay:
+            self._finish_adopting()
 
     def _unserved(self, publisher: Publisher) -> bool:
         """Whether our version is not what readers see: the index is new, or it was not finished."""
@@ -297,11 +303,13 @@ class Ingestor:
                 f"version {version.number} was learned before the state was rebuilt without some "
                 "events: it cannot go on from here"
             )
+        pipeline.trial.forget()
         self.doing = f"returning to version {version.number}"
         self._publish()
-        self._adoption = self._answering(go_back(pipeline, version), request)
+        back = go_back(pipeline, pipeline.live.successor(version))
+        self._adoption = self._answering(back, request)
 
-    def _answering(self, back: Iterator[None], request: str | None) -> Iterator[None]:
+    def _answering(self, back: Iterator[None], request: str | None) -> Generator[None]:
         """Keep the request until readers are back: a crash on the way leaves it."""
         yield from back
         if self.rollbacks is not None and request is not None:
@@ -331,8 +339,10 @@ class Ingestor:
         return None if publisher is None else publisher.waits_for
 
     def _give_up_adopting(self) -> None:
-        """Leave a version that waits for others to whoever goes on here."""
-        self._adoption = self.pipeline.coming = None
+        """Leave a version that is on its way, to whoever goes on here."""
+        if self._adoption is not None:
+            self._adoption.close()
+            self._adoption = None
 
     def _finish_adopting(self) -> None:
         while self._adoption is not None:
@@ -373,7 +383,9 @@ class Ingestor:
         due = self.scheduler.due_in() if self.scheduler is not None else None
         return room if due is None else max(1, min(room, due))
 
-    def _events_per_s(self) -> float:
+    @property
+    def events_per_s(self) -> float:
+        """Messages applied per second of wall time, lately."""
         if len(self._rate) < 2:
             return 0.0
         (start_s, before), (end_s, after) = self._rate[0], self._rate[-1]

@@ -87,13 +87,13 @@ class NewsWriter:
         self._digest = ""
         self._looked_us = -EVERY_US
 
-    def note(self, models: Sequence[LiveModel | None]) -> None:
+    def note(self, models: Sequence[LiveModel]) -> None:
         """Write what these models and their graph say, if it is another than a second ago."""
         now_us = self._clock.now_us()
         if now_us - self._looked_us < EVERY_US:
             return
         self._looked_us = now_us
-        content = _content([model for model in models if model is not None])
+        content = _content(models)
         if (digest := sha256(content).hexdigest()) != self._digest:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self._path, digest.encode() + content)

@@ -55,7 +55,7 @@ def wait_for_members(settings: Settings, pipeline: Pipeline) -> Callable[[], Non
         raise SettingsError("members write into what is published here: publish")
     pipeline.publisher.members = Members(pipeline.state)
     news = NewsWriter(settings.state / FOLDER, SystemClock())
-    return lambda: news.note((pipeline.live, pipeline.coming))
+    return lambda: news.note((pipeline.live, *pipeline.trial.beside))
 
 
 @contextmanager

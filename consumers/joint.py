@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.index import Space, VectorIndex
-from consumers.manifest import Collections
+from consumers.manifest_steps import Collections
 from consumers.members import Members
 from consumers.publications import Publications
 
@@ -29,6 +29,8 @@ class Joint:
         Users erased since it was begun.
     users : int
         Those found when it was last asked.
+    waiting : str or None
+        What was not there then.
     """
 
     members: Members
@@ -37,9 +39,14 @@ class Joint:
     pair: Collections
     erased: int = 0
     users: int = 0
+    waiting: str | None = None
 
     def waits_for(self) -> str | None:
         """What is not there yet; None where all users are."""
+        self.waiting = self._missing()
+        return self.waiting
+
+    def _missing(self) -> str | None:
         lanes = self.members.lanes()
         if missing := self.published.missing(lanes):
             return f"members have not written the users of {', '.join(missing)}"

@@ -1,22 +1,18 @@
 """Users of one partition in the index: each partition is a lane of its own, and has one writer.
 
-Whoever takes a partition over takes the next generation for its lane, in the manifest that all
-share, and writes with sequences that begin with it; so what the one before still has on its way
-loses to all that its successor has written. A writer asks the manifest after it has put its
-offsets on the disk (`consumers.frontier`) and before it writes. So if it was still allowed to, its
-offsets were there before it was taken over from, and its successor, who reads them after that,
-writes nothing older.
+A writer asks the manifest whether it still is (`consumers.mandate`) after it has put its offsets on
+the disk (`consumers.frontier`) and before it writes. So if it still was, its offsets were there
+before it was taken over from, and its successor, who reads them after that, writes nothing older.
 """
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from consumers.errors import PublishError, Superseded
+from consumers.errors import PublishError
 from consumers.index import PointBatch, Space, VectorIndex
-from consumers.manifest import Collections, Filled, Manifest, Opened
+from consumers.mandate import Mandate, Record
+from consumers.manifest_steps import Collections, Filled
 from consumers.publications import Publications
-from consumers.publisher import GENERATION_BITS
 from stream.batch import Partition
 from stream.clock import Clock
 
@@ -42,48 +38,30 @@ class Lanes:
 
     def __init__(self, index: VectorIndex, manifest: Path, clock: Clock) -> None:
         self.index = index
-        self.manifest = Manifest(manifest, clock)
-        self.published = Publications()
-        self.turn = threading.RLock()
-        self.refresh()
-
-    def refresh(self) -> Publications:
-        """What is published as of now."""
-        with self.turn:
-            self.manifest.refresh()
-            self.published.advance(self.manifest.lines[self.published.lines :])
-        return self.published
+        self.record = Record(manifest, clock)
 
     def claim(self, partition: Partition) -> "Lane":
         """Be the one who writes the users of a partition; ends the right of whoever did."""
-        with self.turn, self.manifest.exclusive():
-            published = self.refresh()
-            present = published.owned.intersection(self.index.collections())
-            highest = max((self.index.last_sequence(name) for name in present), default=0)
-            generation = max(published.generation, highest >> GENERATION_BITS) + 1
-            self.manifest.append(Opened(generation=generation, lane=str(partition)))
-            self.refresh()
-        return Lane(self, str(partition), generation)
+        return Lane(self.index, self.record, Mandate(self.record, self.index, str(partition)))
 
     def close(self) -> None:
         """Close index and manifest; idempotent."""
         self.index.close()
-        self.manifest.close()
+        self.record.close()
 
 
 class Lane:
-    """The right to write the users of one partition; made by `Lanes.claim`.
+    """The users of one partition; made by `Lanes.claim`."""
 
-    Attributes
-    ----------
-    generation : int
-    """
+    def __init__(self, index: VectorIndex, record: Record, mandate: Mandate) -> None:
+        self._index = index
+        self._record = record
+        self._mandate = mandate
 
-    def __init__(self, lanes: Lanes, name: str, generation: int) -> None:
-        self._lanes = lanes
-        self.name = name
-        self.generation = generation
-        self._writes = 0
+    @property
+    def generation(self) -> int:
+        """Of the right to write."""
+        return self._mandate.generation
 
     def check(self) -> Publications:
         """What is published as of now.
@@ -93,13 +71,7 @@ class Lane:
         Superseded
             If the partition has been taken over.
         """
-        published = self._lanes.refresh()
-        if not published.holds(self.name, self.generation):
-            raise Superseded(
-                f"{self.name}: writer {published.holders[self.name]} has taken over from "
-                f"{self.generation}: its users are another member's"
-            )
-        return published
+        return self._mandate.check()
 
     def write(self, pair: Collections, users: PointBatch) -> bool:
         """Write users into a pair of collections; whether the pair is there.
@@ -111,7 +83,7 @@ class Lane:
         PublishError
             If they cannot be written.
         """
-        return self._with(pair, self._lanes.index.upsert, users)
+        return self._with(pair, self._index.upsert, users)
 
     def bury(self, pair: Collections, users: Sequence[str]) -> bool:
         """Leave tombstones of users in a pair of collections; whether the pair is there.
@@ -120,7 +92,7 @@ class Lane:
         ------
         As `write`.
         """
-        return self._with(pair, self._lanes.index.bury, users)
+        return self._with(pair, self._index.bury, users)
 
     def filled(self, pair: Collections, users: int) -> bool:
         """Say that all users are in a pair that is coming; whether it still is.
@@ -130,29 +102,28 @@ class Lane:
         Superseded
             If the partition has been taken over.
         """
-        with self._lanes.turn, self._lanes.manifest.exclusive():
-            if self.check().coming != pair:
+        with self._mandate.writing() as published:
+            if published.coming != pair:
                 return False
-            self._lanes.manifest.append(
-                Filled(collections=pair, lane=self.name, generation=self.generation, users=users)
+            lane, generation = self._mandate.lane, self.generation
+            self._mandate.record(
+                Filled(collections=pair, lane=lane, generation=generation, users=users)
             )
-            self._lanes.refresh()
         return True
 
     def flush(self) -> None:
         """Make all writes durable."""
-        self._lanes.index.flush()
+        self._index.flush()
 
     def _with(self, pair: Collections, write: Callable[..., None], users: Users) -> bool:
         if not len(users):
             return True
         self.check()
-        self._writes += 1
-        sequence = (self.generation << GENERATION_BITS) + self._writes
+        sequence = self._mandate.next_sequence()
         try:
             write(pair.users, Space.USERS, users, epoch=pair.version, sequence=sequence)
         except PublishError:
-            published = self._lanes.refresh()
+            published = self._record.refresh()
             if pair == published.coming or pair in published.kept:
                 raise
             return False  # it was given up meanwhile

@@ -81,6 +81,11 @@ class LiveModel:
         return self.version > 0
 
     @property
+    def learned(self) -> NDArray[np.bool_]:
+        """Which items the version has learned from their events: bool[at most I]."""
+        return self._learned
+
+    @property
     def context(self) -> int:
         """Events that a user's vector is made of."""
         return self._recency.length
@@ -100,6 +105,13 @@ class LiveModel:
         known = np.arange(len(self.graph.items), dtype=np.int32)
         coming._place(known[len(coming._learned) :])
         return coming
+
+    def as_of(self, version: Version, arrays: Mapping[str, NDArray[np.float64]]) -> "LiveModel":
+        """The same graph under another version that was in use when `to_arrays` gave these."""
+        other = LiveModel(self.graph, self.config, self._preferences)
+        other.use(version)
+        other.restore(arrays)
+        return other
 
     def use(self, version: Version) -> None:
         """Go on under a version that is live already: the counts keep their landmark."""

@@ -11,9 +11,10 @@ from consumers.chronicle import read
 from consumers.errors import SettingsError, UnknownPoint
 from consumers.index import Space, Stored, to_rfc3339
 from consumers.live import LiveModel
-from consumers.manifest import Collections, Line, Opened, Published
+from consumers.mandate import GENERATION_BITS
+from consumers.manifest import Line
+from consumers.manifest_steps import Collections, Opened, Published
 from consumers.publications import Publications
-from consumers.publisher import GENERATION_BITS
 from consumers.settings import Settings
 from stream.batch import Kind
 from stream.clock import Clock

@@ -5,20 +5,20 @@ each in once and none too late, and the graph takes them up. The evaluator asks 
 shown *before* anything is learned; then the live model folds the touched users and items anew, and
 the publisher puts them, and what has become of campaigns, where ad systems search. A snapshot holds
 all of it with the offsets it is the effect of. From time to time a fine-tune, in a process of its
-own, turns a snapshot into a new model version, and everything is published under it.
+own, turns a snapshot into a new model version: everything is published under it if it does no harm.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from consumers.campaigns import Campaigns
 from consumers.evaluator import Evaluator
 from consumers.live import LiveModel
-from consumers.points import all_points
 from consumers.publisher import Publisher
 from consumers.shaping import Shaper
 from consumers.tally import Tally, letters
 from consumers.texts import Texts
+from consumers.trial import Trial, Way
 from consumers.versions import Version
 from stream.batch import Partition, RecordBatch
 from stream.codec import Codec
@@ -42,7 +42,7 @@ class Pipeline:
     publisher: Publisher | None
     snapshots: SnapshotStore
     tally: Tally = field(default_factory=Tally)
-    coming: LiveModel | None = None
+    trial: Trial = field(default_factory=Trial)
 
     def take(self, batch: RecordBatch) -> None:
         """Apply the messages of one partition: from bytes to what they touch."""
@@ -53,7 +53,7 @@ class Pipeline:
         applied = self.state.graph.apply(decoded.events, admission.keep, admission.now_us)
         self.texts.embed(applied.announced_items)
         self.evaluator.score(applied, catalogue=known, history=batch.history)
-        for live in filter(None, (self.live, self.coming)):
+        for live in (self.live, *self.trial.beside):
             live.learn(applied)
         self.shaper.canaries.hear(decoded.canaries)
         self.tally.account(batch, decoded, admission, applied)
@@ -72,19 +72,18 @@ class Pipeline:
         """Make all that was taken so far durable, with the offsets it came from."""
         self.dead_letters.flush()
         self.state.extra = {**progress, "tally": self.tally.to_json(), "version": self.live.version}
-        arrays = self.live.to_arrays() | self.evaluator.to_arrays()
-        self.state.arrays = arrays | self.campaigns.to_arrays() | self.shaper.to_arrays()
+        parts = (self.live, self.evaluator, self.trial, self.campaigns, self.shaper)
+        self.state.arrays = {k: v for part in parts for k, v in part.to_arrays().items()}
         return self.snapshots.commit(self.state, advise=advise)
 
-    def adopt(self, version: Version) -> Iterator[None]:
-        """Serve a new version: fill fresh collections, a chunk each time it is asked, then flip."""
-        coming = self.coming = self.live.successor(version)
-        if self.publisher is not None:
-            filling = self.publisher.begin(version.number, coming.dim, version.origin)
-            yield
-            for space, points in all_points(coming, self.campaigns, filling.spaces):
-                filling.add(space, points)
-                yield
-            yield from filling.go_live(lambda own: self.shaper.filled(coming, self.campaigns, own))
-        self.live, self.coming = coming, None
-        self.evaluator.follow(self.live)
+    def adopt(self, version: Version) -> Generator[None]:
+        """Serve a new version, unless it does harm; a step of it each time it is asked."""
+        if self.publisher is None:
+            return self.serve(self.live.successor(version))
+        way = Way(self.publisher, self.campaigns, self.shaper, self.serve)
+        yield from self.trial.bring(version, self.live, way)
+
+    def serve(self, live: LiveModel) -> None:
+        """Go on under another version."""
+        self.live = live
+        self.evaluator.follow(live)

@@ -18,7 +18,8 @@ from consumers import wiring
 from consumers.errors import IndexLocked
 from consumers.index import PointBatch, Space, VectorIndex
 from consumers.live import LiveModel
-from consumers.manifest import Collections, Line
+from consumers.manifest import Line
+from consumers.manifest_steps import Collections
 from consumers.points import CHUNK, item_points, user_points
 from consumers.publications import Publications
 from consumers.settings import Settings

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from consumers import finetuner, report, wiring
 from consumers.boarding import boarded
-from consumers.errors import SettingsError
+from consumers.errors import PublishError, SettingsError
+from consumers.figures import figures_of
 from consumers.homes import refuse_members
 from consumers.index import Names
 from consumers.ingestor import Ingestor
@@ -106,7 +107,7 @@ def _loop(ingestor: Ingestor, settings: Settings, *, json_file: Path | None, qui
     with (
         exposed(settings) as registry,
         ingestor.stop.listening(),
-        Progress(ingestor.figures, time.monotonic, quiet=quiet) as shown,
+        Progress(lambda: figures_of(ingestor), time.monotonic, quiet=quiet) as shown,
     ):
         status = StatusFile(settings.state, ingestor.clock)
         registry.register(StreamFigures(lambda: status.last, ingestor.clock))
@@ -182,6 +183,12 @@ def publish(settings: Settings) -> int:
             raise SettingsError(missing)
         for _ in replace(pipeline, publisher=publisher).adopt(newest):
             pass
+        if publisher.live != newest.number:
+            decided = publisher.published.decisions[newest.number]
+            raise PublishError(
+                f"version {newest.number} was refused: {decided.why}. Readers still see version "
+                f"{publisher.live}; `goat manifest show {newest.number}` has the figures"
+            )
     Console().print(f"published version {newest.number}")
     return 0
 

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from consumers.manifest import (
+from consumers.decisions import Decided
+from consumers.manifest import Line
+from consumers.manifest_steps import (
     Begun,
     Collections,
     Dropped,
     Excised,
     Filled,
-    Line,
     Opened,
     Published,
     RolledBack,
@@ -35,7 +36,10 @@ class Publications:
     fills : version -> how often filling it was begun
     coming : Collections or None
         Those that were begun last and are neither published nor given up.
+    begun : int
+        Number of the line that says so.
     filled : lane -> what it said of ``coming``
+    decisions : version -> what was decided last about it
     """
 
     generation: int = 0
@@ -47,7 +51,9 @@ class Publications:
     lines: int = 0
     withdrawn: int = 0
     coming: Collections | None = None
+    begun: int = 0
     filled: dict[str, Filled] = field(default_factory=dict[str, Filled])
+    decisions: dict[int, Decided] = field(default_factory=dict[int, Decided])
 
     def advance(self, lines: Iterable[Line]) -> None:
         """Take in further lines, in order."""
@@ -58,7 +64,7 @@ class Publications:
                     self.generation = max(self.generation, generation)
                     self.holders[lane] = generation
                 case Begun(collections=begun):
-                    self._expect(begun)
+                    self._expect(begun, line.number)
                     self.owned.update((begun.items, begun.users))
                     self.fills[begun.version] = self.fills.get(begun.version, 0) + 1
                 case Filled(collections=pair, lane=lane) as filled:
@@ -68,13 +74,21 @@ class Publications:
                     self._expect(None)
                     self._go_live(pair)
                 case RolledBack(collections=pair):
+                    self._expect(None)
                     if self.live is not None and self.live.version > pair.version:
                         self.withdrawn = max(self.withdrawn, self.live.version)
                     self._go_live(pair)
                 case Dropped(names=names):
                     self._drop(set(names))
+                case Decided(version=version):
+                    self.decisions[version] = line.body
                 case Trained() | Excised():
                     pass  # of the model and of the state: nothing of what is published
+
+    @property
+    def turned_away(self) -> set[int]:
+        """Versions that were refused or taken back because they do harm."""
+        return {version for version, last in self.decisions.items() if last.turned_away}
 
     @property
     def kept(self) -> tuple[Collections, ...]:
@@ -98,13 +112,18 @@ class Publications:
             if lane not in self.filled or self.filled[lane].generation != self.holders.get(lane)
         ]
 
-    def _expect(self, pair: Collections | None) -> None:
-        self.coming = pair
+    def _expect(self, pair: Collections | None, begun: int = 0) -> None:
+        self.coming, self.begun = pair, begun
         self.filled.clear()
 
     def _go_live(self, pair: Collections) -> None:
-        # A version filled anew replaces itself: a rollback still returns to the one before.
-        if self.live is not None and self.live.version != pair.version:
+        # A version filled anew, or written into what is there, replaces that: a rollback still
+        # returns to the collections before.
+        if (
+            self.live is not None
+            and self.live.version != pair.version
+            and self.live.items != pair.items
+        ):
             self.previous = self.live
         self.live = pair
 

@@ -1,34 +1,27 @@
 """Vectors out: whole versions by a flip of aliases, changes between them by fenced writes.
 
-Writes are ordered by a sequence of two parts, ``generation * 2**32 + n``: each publisher that opens
-takes the next generation, and counts its writes in it. So whatever was written before a restart is
-older than what is written after it, without a counter to persist at every write; and a publisher
-that was thought dead and writes on can never replace what its successor has written.
-
-How a version goes live, step by step: `consumers.steps`.
+Who may write, and why an older write never replaces a newer one: `consumers.mandate`. How a version
+goes live, step by step: `consumers.steps`.
 """
 
-from collections.abc import Callable, Collection, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
-from consumers.errors import PublishError, Superseded
+from consumers.errors import PublishError
 from consumers.filling import Filling, Thresholds
 from consumers.frontier import Frontier
 from consumers.index import ANY, Candidate, Conditions, Gone, Names, PointBatch, Space, VectorIndex
 from consumers.joint import Joint
-from consumers.manifest import (
+from consumers.mandate import GENERATION_BITS, Mandate, Record
+from consumers.manifest_steps import (
     WHOLE,
     Begun,
     Collections,
     Dropped,
     Gates,
-    Manifest,
-    Opened,
     Origin,
     Published,
     RolledBack,
-    Step,
 )
 from consumers.members import Members
 from consumers.publications import Publications
@@ -36,7 +29,6 @@ from consumers.recovery import flip, lost, restore_aliases
 from consumers.steps import Back, Going, unwatched
 from stream.clock import Clock
 
-GENERATION_BITS = 32
 _NOBODY = Gone()
 _NO_ORIGIN = Origin()
 _THRESHOLDS = Thresholds()
@@ -84,27 +76,26 @@ class Publisher:
     ) -> None:
         self.index = index
         self.names = names
-        self.manifest = Manifest(manifest, clock)
+        self.record = Record(manifest, clock)
         self._thresholds = thresholds
         self.on_step = on_step
         self.members: Members | None = None
-        self._state = Publications()
         self._filling: Filling | None = None
-        self._writes = 0
+        self._joint: Joint | None = None
         self.frontier = Frontier(manifest.with_name("frontier"))
-        with self.manifest.exclusive():
-            self._catch_up()
+        with self.record.exclusive():
             self._mend()
-            present = self._state.owned.intersection(index.collections())
-            highest = max((index.last_sequence(name) for name in present), default=0)
-            self.generation = max(self._state.generation, highest >> GENERATION_BITS) + 1
-            self.manifest.append(Opened(generation=self.generation))
-            self._catch_up()
+            self.mandate = Mandate(self.record, index, WHOLE)
+
+    @property
+    def published(self) -> Publications:
+        """What the manifest adds up to, as of the last look."""
+        return self.record.published
 
     @property
     def live(self) -> int | None:
         """The version that readers see; None when none was published, or the index lost it."""
-        return None if self._state.live is None else self._state.live.version
+        return None if self.published.live is None else self.published.live.version
 
     @property
     def spaces(self) -> Collection[Space]:
@@ -114,14 +105,9 @@ class Publisher:
     @property
     def waits_for(self) -> str | None:
         """What members have still to write of a version that is filled otherwise."""
-        return None if self._filling is None else self._filling.waits_for
+        return None if self._joint is None else self._joint.waiting
 
     # -- whole versions
-
-    @property
-    def withdrawn(self) -> int:
-        """Newest version that readers were taken back from; 0 for none."""
-        return self._state.withdrawn
 
     def begin(self, version: int, dim: int, origin: Origin = _NO_ORIGIN) -> Filling:
         """Make fresh collections for a version; a filling that was not committed is given up.
@@ -142,40 +128,57 @@ class Publisher:
         Superseded
             If a newer publisher has taken over.
         """
-        with self._writing():
+        with self.mandate.writing():
             live = self.live
             if version < 1 or (live is not None and version < live):
                 raise PublishError(
                     f"version {version} is older than {live}, which is live: use rollback"
                 )
-            self._give_up()
-            names = self.names.at(version, self._state.fills.get(version, 0))
+            self.give_up()
+            names = self.names.at(version, self.published.fills.get(version, 0))
             pair = Collections(version=version, items=names.items, users=names.users)
             present = {pair.items, pair.users}.intersection(self.index.collections())
             if present:
                 raise PublishError(
-                    f"{sorted(present)} are there, but not made by {self.manifest.path}: "
+                    f"{sorted(present)} are there, but not made by {self.record.path}: "
                     "drop them, or publish under another --collection"
                 )
-            self._record(Begun(collections=pair))
+            self.record.append(Begun(collections=pair))
             self.on_step(Going.BEGUN)  # 1
             self.index.create(pair.items, Space.ITEMS, dim)
             self.index.create(pair.users, Space.USERS, dim)
         self._filling = Filling(
             self.index,
             pair,
-            sequence=self._next_sequence(),
+            sequence=self.mandate.next_sequence(),
             origin=origin,
             thresholds=self._thresholds,
-            check_current=self._check_current,
+            check_current=self.mandate.check,
             publish=self._go_live,
-            joint=self._joint(pair),
+            joint=self._await_members(pair),
         )
         return self._filling
 
-    def _joint(self, pair: Collections) -> Joint | None:
-        members = self.members
-        return None if members is None else Joint(members, self._state, self.index, pair)
+    def begin_again(self, version: int) -> Joint | None:
+        """Have members bring the pair up to date that a rollback would return to; None without any.
+
+        Raises
+        ------
+        PublishError
+            If it is not kept.
+        Superseded
+            If a newer publisher has taken over.
+        """
+        with self.mandate.writing():
+            pair = self.kept(version)
+            if self.members is not None:
+                self.record.append(Begun(collections=pair))
+        return self._await_members(pair)
+
+    def _await_members(self, pair: Collections) -> Joint | None:
+        own = self.members
+        self._joint = None if own is None else Joint(own, self.published, self.index, pair)
+        return self._joint
 
     def rollback(self, version: int | None = None) -> int:
         """Let readers see the version before again, as it was left; which one that is.
@@ -192,18 +195,18 @@ class Publisher:
         PublishError
             If it is not kept.
         """
-        with self._writing():
+        with self.mandate.writing():
             kept = self.kept(version)
-            aliases = flip(self.index, self.names, self._state.live, kept)
+            aliases = flip(self.index, self.names, self.published.live, kept)
             self.on_step(Back.FLIPPED)
-            sequence = self._next_sequence()
-            self._record(RolledBack(collections=kept, aliases=aliases, sequence=sequence))
+            sequence = self.mandate.next_sequence()
+            self.record.append(RolledBack(collections=kept, aliases=aliases, sequence=sequence))
             self.on_step(Back.RECORDED)
         return kept.version
 
     def kept(self, version: int | None = None) -> Collections:
         """The pair that a rollback would return to; an error as there, if none is kept."""
-        kept = self._state.previous
+        kept = self.published.previous
         if kept is None or version not in (None, kept.version):
             has = "none" if kept is None else f"version {kept.version}"
             raise PublishError(f"no version {version or ''} to return to: {has} is kept")
@@ -213,10 +216,11 @@ class Publisher:
         self, version: int, points: Mapping[Space, PointBatch], gone: Gone = _NOBODY
     ) -> None:
         """Bury what is gone, then write what has changed, in the pair that is kept; as `push`."""
-        self._check_current()
-        pair, sequence = self.kept(version), self._next_sequence()
+        self.mandate.check()
+        pair, sequence = self.kept(version), self.mandate.next_sequence()
         for space, ids in {Space.USERS: gone.users, Space.ITEMS: gone.items}.items():
-            self._bury(pair, space, ids, sequence)
+            if space in self.spaces:
+                self._bury(pair, space, ids, sequence)
         self._write(pair, points)
 
     # -- changes to the live version
@@ -238,10 +242,10 @@ class Publisher:
         Superseded
             If a newer publisher has taken over.
         """
-        self._check_current()
-        live = self._state.live
+        self.mandate.check()
+        live = self.published.live
         if live is None:
-            raise PublishError(f"{self.manifest.path}: nothing is live: begin and commit a version")
+            raise PublishError(f"{self.record.path}: nothing is live: begin and commit a version")
         if version not in (None, live.version):
             raise PublishError(f"vectors of version {version}, but {live.version} is live")
         return self._write(live, {Space.ITEMS: items, Space.USERS: users})
@@ -254,14 +258,14 @@ class Publisher:
         Superseded
             If a newer publisher has taken over.
         """
-        self._check_current()
+        self.mandate.check()
         for space, ids in {Space.USERS: users, Space.ITEMS: items}.items():
             if not ids or space not in self.spaces:
                 continue
             if self._filling is not None and self._filling.open:
                 self._filling.removed[space].update(ids)
-            sequence = self._next_sequence()
-            for pair in self._state.kept:
+            sequence = self.mandate.next_sequence()
+            for pair in self.published.kept:
                 self._bury(pair, space, ids, sequence)
 
     def tell(self, campaigns: Mapping[str, Mapping[str, object]]) -> None:
@@ -274,11 +278,11 @@ class Publisher:
         """
         if not campaigns:
             return
-        self._check_current()
+        self.mandate.check()
         if self._filling is not None and self._filling.open:
             self._filling.campaigns.update(campaigns)
-        sequence = self._next_sequence()
-        for pair in self._state.kept:
+        sequence = self.mandate.next_sequence()
+        for pair in self.published.kept:
             self.index.set_payload(pair.items, campaigns, sequence=sequence)
 
     def sweep(self, before: int | None = None) -> None:
@@ -287,10 +291,10 @@ class Publisher:
         A write that was fenced off by a tombstone is not any more when it is gone: only sweep what
         no publisher may still be writing.
         """
-        self._check_current()
-        oldest = min(self._state.holders.values())
+        self.mandate.check()
+        oldest = min(self.published.holders.values())
         limit = oldest << GENERATION_BITS if before is None else before
-        for pair in self._state.kept:
+        for pair in self.published.kept:
             for name in (pair.items, pair.users):
                 self.index.sweep(name, limit)
 
@@ -305,7 +309,7 @@ class Publisher:
     def close(self) -> None:
         """Close index and manifest; idempotent."""
         self.index.close()
-        self.manifest.close()
+        self.record.close()
         self.frontier.close()
 
     # -- going live
@@ -315,20 +319,20 @@ class Publisher:
         try:
             gates = filling.check()
         except PublishError:
-            self._give_up()
+            self.give_up()
             raise
         self.on_step(Going.CHECKED)  # 3
         pair = filling.collections
-        with self._writing():
-            sequence = self._next_sequence()
+        with self.mandate.writing():
+            sequence = self.mandate.next_sequence()
             for space, ids in filling.removed.items():
                 self._bury(pair, space, sorted(ids), sequence)
             self.index.set_payload(pair.items, filling.campaigns, sequence=sequence)
-            filling.catch_up(self._next_sequence())
+            filling.catch_up(self.mandate.next_sequence())
             self.on_step(Going.CAUGHT_UP)  # 4
-            aliases = flip(self.index, self.names, self._state.live, pair)
+            aliases = flip(self.index, self.names, self.published.live, pair)
             self.on_step(Going.FLIPPED)  # 5
-            self._record(
+            self.record.append(
                 Published(
                     collections=pair,
                     origin=filling.origin,
@@ -340,12 +344,12 @@ class Publisher:
             self.on_step(Going.RECORDED)  # 6
             filling.close()
             self._filling = None
-            self._drop(self._state.leftover)
+            self._drop(self.published.leftover)
             self.on_step(Going.DROPPED)  # 7
         return gates
 
     def _write(self, pair: Collections, points: Mapping[Space, PointBatch]) -> int:
-        sequence = self._next_sequence()
+        sequence = self.mandate.next_sequence()
         for space, batch in points.items():
             if len(batch):
                 name = pair.of(space)
@@ -356,7 +360,7 @@ class Publisher:
         name = pair.of(space)
         self.index.bury(name, space, list(ids), epoch=pair.version, sequence=sequence)
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
         """Drop a filling that will not go live."""
         if self._filling is not None:
             self._filling.close()
@@ -368,42 +372,15 @@ class Publisher:
 
     def _mend(self) -> None:
         """Undo what a crash has left half done."""
-        known = set(self._state.owned)
-        if missing := lost(self.index, self._state):
-            self._record(Dropped(names=tuple(missing)))
-        restore_aliases(self.index, self.names, self._state, known, str(self.manifest.path))
-        self._drop(self._state.leftover | set(missing))
+        known = set(self.published.owned)
+        if missing := lost(self.index, self.published):
+            self.record.append(Dropped(names=tuple(missing)))
+        restore_aliases(self.index, self.names, self.published, known, str(self.record.path))
+        self._drop(self.published.leftover | set(missing))
 
     def _drop(self, names: set[str]) -> None:
         if names:
             for name in sorted(names):
                 self.index.drop(name)
             # Recorded last: dropping twice does no harm, forgetting would.
-            self._record(Dropped(names=tuple(sorted(names))))
-
-    def _record(self, step: Step) -> None:
-        self.manifest.append(step)
-        self._catch_up()
-
-    def _catch_up(self) -> None:
-        self._state.advance(self.manifest.lines[self._state.lines :])
-
-    @contextmanager
-    def _writing(self) -> Generator[None]:
-        """Keep other publishers out while aliases or collections change."""
-        with self.manifest.exclusive():
-            self._check_current()
-            yield
-
-    def _check_current(self) -> None:
-        self.manifest.refresh()
-        self._catch_up()
-        if not self._state.holds(WHOLE, self.generation):
-            raise Superseded(
-                f"{self.manifest.path}: publisher {self._state.holders[WHOLE]} has taken over from "
-                f"{self.generation}: this one must stop; restart it to take over again"
-            )
-
-    def _next_sequence(self) -> int:
-        self._writes += 1
-        return (self.generation << GENERATION_BITS) + self._writes
+            self.record.append(Dropped(names=tuple(sorted(names))))

@@ -17,7 +17,8 @@ from consumers.chronicle import entries
 from consumers.errors import NotRepeatable
 from consumers.finetuner import train
 from consumers.inputs import Inputs
-from consumers.manifest import Excised, Line, Origin
+from consumers.manifest import Line
+from consumers.manifest_steps import Excised, Origin
 from consumers.memory import opened_view
 from consumers.settings import Settings
 from consumers.texts import Texts

@@ -2,7 +2,7 @@
 
 from consumers.errors import PublishError
 from consumers.index import Names, VectorIndex
-from consumers.manifest import Collections
+from consumers.manifest_steps import Collections
 from consumers.publications import Publications
 
 

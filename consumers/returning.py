@@ -10,64 +10,75 @@ numbered steps. A crash before the fourth leaves the version that was live:
 4. record in the manifest that readers were taken back
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import numpy as np
 
 from consumers.index import PointBatch, Space
+from consumers.joint import Joint
 from consumers.live import LiveModel
 from consumers.pipeline import Pipeline
 from consumers.points import CHUNK, changes, item_points, user_points
 from consumers.publisher import Publisher
 from consumers.steps import Back
-from consumers.versions import Version
 
 
-def go_back(pipeline: Pipeline, version: Version) -> Iterator[None]:
+def go_back(pipeline: Pipeline, coming: LiveModel) -> Iterator[None]:
     """Serve an earlier version again, a chunk each time it is asked.
 
     One that readers see already (they were taken back while nobody ran) is written anew.
+
+    Parameters
+    ----------
+    coming : LiveModel
+        Under that version, as of now.
 
     Raises
     ------
     PublishError
         At once, if it is not kept.
     """
-    publisher, number = pipeline.publisher, version.number
+    publisher, number = pipeline.publisher, coming.version
     if publisher is None or publisher.live == number:
-        coming = pipeline.live.successor(version)
         coming.touch_all()
         _take_over(pipeline, coming)
         return iter(())
-    publisher.kept(number)
-    pipeline.coming = pipeline.live.successor(version)
-    return _brought_up(pipeline, publisher, pipeline.coming)
+    joint = publisher.begin_again(number)
+    pipeline.trial.coming = coming
+    return _brought_up(pipeline, publisher, coming, joint)
 
 
-def _brought_up(pipeline: Pipeline, publisher: Publisher, coming: LiveModel) -> Iterator[None]:
+def _brought_up(
+    pipeline: Pipeline, publisher: Publisher, coming: LiveModel, joint: Joint | None
+) -> Iterator[None]:
     number, campaigns = coming.version, pipeline.campaigns
-    for space, points in _stale(pipeline, pipeline.live, coming):
-        publisher.refresh(number, {space: points})
-        yield
-    publisher.on_step(Back.WRITTEN)  # 1
-    users, items, gone = changes(coming, campaigns)
-    publisher.refresh(number, {Space.USERS: users, Space.ITEMS: items}, gone)
-    publisher.on_step(Back.CAUGHT_UP)  # 2
-    publisher.rollback(number)  # 3, 4
+    try:
+        for space, points in _stale(pipeline, pipeline.live, coming, publisher.spaces):
+            publisher.refresh(number, {space: points})
+            yield
+        publisher.on_step(Back.WRITTEN)  # 1
+        while joint is not None and joint.waits_for():
+            yield
+        users, items, gone = changes(coming, campaigns, publisher.spaces)
+        publisher.refresh(number, {Space.USERS: users, Space.ITEMS: items}, gone)
+        publisher.on_step(Back.CAUGHT_UP)  # 2
+        publisher.rollback(number)  # 3, 4
+    finally:
+        pipeline.trial.coming = None
     _take_over(pipeline, coming)
 
 
 def _take_over(pipeline: Pipeline, coming: LiveModel) -> None:
-    pipeline.live, pipeline.coming = coming, None
-    pipeline.evaluator.follow(coming)
+    pipeline.trial.forget()
+    pipeline.serve(coming)
 
 
 def _stale(
-    pipeline: Pipeline, left: LiveModel, coming: LiveModel
+    pipeline: Pipeline, left: LiveModel, coming: LiveModel, spaces: Container[Space]
 ) -> Iterator[tuple[Space, PointBatch]]:
     """What the version returned to has not been told, as of the moment when each is asked for."""
     users = left.since_made(len(coming.graph.users))
-    for start in range(0, len(users), CHUNK):
+    for start in range(0, len(users) if Space.USERS in spaces else 0, CHUNK):
         chunk = users[start : start + CHUNK]
         coming.refreshed(users=chunk)
         yield Space.USERS, user_points(coming, chunk)

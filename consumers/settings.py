@@ -137,6 +137,37 @@ class Settings(BaseSettings):
         default=3_600.0, ge=0, description="Event time between two alerts of a watch"
     )
 
+    # What a new version may cost; see docs/publishing.md. Recall is Recall@20, 0 to 1.
+    harm_chance: float = Field(
+        default=0.05, gt=0, lt=1, description="Of a harmless version's being turned away"
+    )
+    harm_margin: float = Field(default=0.02, ge=0, le=1, description="Recall that may be lost")
+    harm_cold_margin: float = Field(
+        default=0.1, ge=0, le=1, description="The same on items that a version knows little of"
+    )
+    harm_window: int = Field(
+        default=2_000, ge=0, description="Clicks that a version is held for, live; 0: none is"
+    )
+    harm_wait_s: float = Field(default=60.0, ge=0, description="Seconds, when too few come")
+    harm_undecided: Literal["publish", "refuse"] = Field(
+        default="publish", description="What becomes of a version of which nothing was shown"
+    )
+    harm_watch: int = Field(
+        default=2_000, ge=0, description="Clicks after the flip for which the way back is open"
+    )
+    harm_overlap: float = Field(
+        default=0.05, ge=0, le=1, description="Of lists; below it harmlessness must be shown"
+    )
+    skew_budget: float = Field(
+        default=0.005,
+        ge=0,
+        le=1,
+        description="Recall lost across two versions, written in place; 0: none is",
+    )
+    skew_residual: float = Field(
+        default=0.02, ge=0, description="Move of items that no rotation explains, likewise"
+    )
+
     # The stream's rules.
     lateness_s: float = Field(
         default=86_400.0, ge=0, description="Accepted behind the watermark, seconds"

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from consumers.figures import figures_of
 from consumers.ingestor import Ingestor
 from consumers.shaping import Shaper
 from stream.clock import Clock
@@ -147,7 +148,7 @@ class StatusFile:
         written.replace(self._path)
 
     def _status(self, ingestor: Ingestor, now_us: int) -> Status:
-        figures, tally = ingestor.figures(), ingestor.pipeline.tally
+        figures, tally = figures_of(ingestor), ingestor.pipeline.tally
         freshness = ingestor.freshness
         fresh = list(freshness.lately)
         p50, p95 = (float(np.quantile(fresh, q)) if fresh else None for q in (0.5, 0.95))

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 from consumers.errors import VersionMissing
-from consumers.manifest import Origin
+from consumers.manifest_steps import Origin
 from model import version as files
 from model.config import ModelConfig
 from model.errors import VersionCorrupt
@@ -122,7 +122,11 @@ class Versions:
         return Version(number, snapshot, path, meta)
 
     def newest(
-        self, upto_snapshot: int | None = None, *, numbering: int | None = None
+        self,
+        upto_snapshot: int | None = None,
+        *,
+        numbering: int | None = None,
+        without: Collection[int] = (),
     ) -> Version | None:
         """The newest version of those that will do.
 
@@ -132,8 +136,11 @@ class Versions:
             Only what learned from this snapshot or an earlier one.
         numbering : int, optional
             Only what numbers users, items and edges as such a state does.
+        without : numbers of versions that will not do
         """
         for number in reversed(self.numbers()):
+            if number in without:
+                continue
             version = self.open(number)
             if (upto_snapshot is None or version.snapshot <= upto_snapshot) and (
                 numbering is None or version.numbering == numbering
@@ -160,9 +167,11 @@ class Versions:
         files.save(state, path, item_ids=item_ids, meta=own, step=self._step)
         return self.open(number)
 
-    def prune(self, kept: int = KEPT) -> None:
-        """Remove all but the newest versions."""
-        for number in self.numbers()[:-kept]:
+    def prune(self, harmful: Collection[int] = (), kept: int = KEPT) -> None:
+        """Remove all but the newest versions, and the newest of those that do no harm."""
+        numbers = self.numbers()
+        harmless = [number for number in numbers if number not in harmful]
+        for number in sorted(set(numbers).difference(numbers[-kept:], harmless[-kept:])):
             path = self.root / f"{number:06d}"
             if path.is_symlink():  # what it leads to is not ours
                 path.unlink()

@@ -19,6 +19,7 @@ from consumers.inputs import Inputs
 from consumers.live import LiveModel
 from consumers.logs import LoggedLetters
 from consumers.membership import member_of
+from consumers.no_harm import Budgets
 from consumers.pipeline import Pipeline
 from consumers.preferences import Preferences
 from consumers.publisher import Publisher
@@ -27,6 +28,7 @@ from consumers.shaping import Shaper, ShapingRules
 from consumers.shared_index import shared
 from consumers.tally import Tally
 from consumers.texts import Embedder, Texts
+from consumers.trial import Trial
 from consumers.versions import Versions
 from model.config import ModelConfig
 from stream.batch import Partition
@@ -224,6 +226,7 @@ def pipeline_of(
     """Build a pipeline over a state."""
     served = LiveModel(state.graph, model, Preferences(settings.state))
     share = settings.score_share or (LIVE_SCORE_SHARE if live else 1.0)
+    trial = Trial(budgets_of(settings), clock if live else None)
     embedder = open_embedder(settings)
     dims = vector_dims(settings, state.graph.catalog, embedder)
     return Pipeline(
@@ -231,12 +234,29 @@ def pipeline_of(
         dead_letters=dead_letters,
         state=state,
         texts=Texts(state.graph.catalog, embedder),
-        evaluator=Evaluator(state.graph, served, share=share, compare_static=not live),
+        evaluator=Evaluator(state.graph, served, share, not live, beside=trial.see),
         live=served,
         campaigns=Campaigns(state.graph, clock if live else None),
         shaper=Shaper(shaping_of(settings), np.random.default_rng(settings.seed)),
         publisher=publisher,
         snapshots=snapshots,
+        trial=trial,
+    )
+
+
+def budgets_of(settings: Settings) -> Budgets:
+    """What a new version may cost."""
+    return Budgets(
+        chance=settings.harm_chance,
+        margin=settings.harm_margin,
+        cold_margin=settings.harm_cold_margin,
+        window=settings.harm_window,
+        wait_s=settings.harm_wait_s,
+        undecided=settings.harm_undecided,
+        watch=settings.harm_watch,
+        overlap=settings.harm_overlap,
+        skew=settings.skew_budget,
+        residual=settings.skew_residual,
     )
 
 
@@ -307,6 +327,7 @@ def _restore(pipeline: Pipeline, versions: Versions) -> None:
     pipeline.evaluator.restore(arrays)
     pipeline.campaigns.restore(arrays)
     pipeline.shaper.restore(arrays)
+    pipeline.trial.restore(arrays, pipeline.live, versions.open)
     if number:
         pipeline.evaluator.follow(pipeline.live)
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from consumers.campaigns import Campaigns
 from consumers.live import LiveModel
-from consumers.manifest import Collections
+from consumers.manifest_steps import Collections
 from consumers.serving_rules import Facts
 from consumers.texts import Texts
 from consumers.versions import Version

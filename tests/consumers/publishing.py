@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from consumers.index import Names, PointBatch, Space, VectorIndex
-from consumers.manifest import Origin
+from consumers.manifest_steps import Origin
 from consumers.publisher import Publisher
 
 DIM = 6

@@ -17,7 +17,7 @@ from consumers.follower import Follower
 from consumers.index import Space, VectorIndex
 from consumers.ladder import Ladder
 from consumers.live import LiveModel
-from consumers.manifest import Collections
+from consumers.manifest_steps import Collections
 from consumers.points import item_points
 from consumers.remembered import LastGood
 from consumers.texts import Texts

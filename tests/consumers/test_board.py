@@ -8,7 +8,7 @@ import pytest
 from consumers.board_answers import BoardAnswer, MapAnswer
 from consumers.follower import Follower
 from consumers.index import VectorIndex
-from consumers.manifest import Collections
+from consumers.manifest_steps import Collections
 from consumers.retraining import ROLLBACKS, Requests
 from consumers.status import StatusFile
 from consumers.watching import ACKNOWLEDGED, ALERTS, CURVES, FOLDER, mutes

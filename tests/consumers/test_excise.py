@@ -14,7 +14,8 @@ from consumers.cli import app
 from consumers.errors import NotRepeatable, PublishError, SettingsError
 from consumers.index import Space
 from consumers.inputs import Inputs
-from consumers.manifest import Excised, Line
+from consumers.manifest import Line
+from consumers.manifest_steps import Excised
 from consumers.picture import Picture, changes
 from consumers.publications import Publications
 from consumers.settings import Settings

@@ -14,7 +14,8 @@ from consumers import serving
 from consumers.errors import ServerUnavailable
 from consumers.follower import Follower
 from consumers.lifecycle import Background
-from consumers.manifest import Collections, Gates, Manifest, Origin, Published
+from consumers.manifest import Manifest
+from consumers.manifest_steps import Collections, Gates, Origin, Published
 from consumers.reconnecting import Reconnecting
 from consumers.remembered import LastGood, Remembered
 from consumers.settings import Settings

@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 
 from consumers.errors import ManifestCorrupt, PublishError
-from consumers.manifest import (
+from consumers.manifest import Line, Manifest
+from consumers.manifest_steps import (
     Begun,
     Collections,
     Dropped,
     Gates,
-    Line,
-    Manifest,
     Opened,
     Origin,
     Published,
@@ -127,7 +126,7 @@ def forge(lines: list[bytes]) -> list[bytes]:
         (forge, ":3: hash of the line before"),
         (lambda lines: [lines[0], b"nonsense", lines[2]], ":2: not a line"),
         (lambda lines: [b"[]", *lines[1:]], ":1: format"),
-        (lambda lines: [lines[0].replace(b'"format":2', b'"format":3')], ":1: format 3"),
+        (lambda lines: [lines[0].replace(b'"format":3', b'"format":4')], ":1: format 4"),
         (lambda lines: [b'{"format":1}'], ":1: not a line"),
     ],
 )
@@ -180,7 +179,7 @@ def test_lines_of_format_1_are_read_and_added_to(tmp_path: Path) -> None:
     assert manifest.lines[0].body == published(1)
     manifest.append(Trained(origin=Origin(model="2", seed=7)))
     manifest.close()
-    assert [line.format for line in reopened(path).lines] == [1, 2]
+    assert [line.format for line in reopened(path).lines] == [1, 3]
     path.write_bytes(path.read_bytes().replace(b'"snapshot":"s-1"', b'"snapshot":"s-2"', 1))
     with pytest.raises(ManifestCorrupt, match=":1: hash is"):
         reopened(path)

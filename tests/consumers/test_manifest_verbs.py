@@ -12,13 +12,12 @@ import pytest
 from consumers import ledger_verbs
 from consumers.chronicle import entries
 from consumers.errors import ManifestCorrupt, SettingsError, UnknownPoint, VersionMissing
-from consumers.manifest import (
+from consumers.manifest import Line, Manifest
+from consumers.manifest_steps import (
     Begun,
     Collections,
     Dropped,
     Gates,
-    Line,
-    Manifest,
     Origin,
     Published,
     RolledBack,
@@ -74,6 +73,9 @@ def test_a_version_is_shown_with_all_that_it_was_made_from(ran: Settings, capsys
     assert shown["ok"]
     assert shown["checks"]["model"].startswith("as recorded: 3 files")
     assert shown["checks"]["snapshot"] == "there"
+    [decided] = shown["decisions"]
+    assert (decided["verdict"], decided["against"], decided["how"]) == ("publish", 2, "flip")
+    assert decided["skew"]["events"] > 100
     origin = shown["origin"]
     assert (origin["parent"], origin["seed"], origin["anew"]) == ("2", 9, False)
     assert origin["config"] == {

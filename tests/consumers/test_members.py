@@ -18,7 +18,7 @@ from consumers.joining import joined, same_partitions
 from consumers.lanes import Lanes
 from consumers.lifecycle import Stop
 from consumers.live import LiveModel
-from consumers.manifest import Begun, Collections
+from consumers.manifest_steps import Begun, Collections
 from consumers.publisher import Publisher
 from consumers.renumbered import renumbered
 from consumers.settings import Settings
@@ -78,7 +78,7 @@ def test_who_was_taken_over_from_writes_nothing(lanes: Callable[[], Lanes]) -> N
         lambda: before.filled(PAIR, 1),
         before.check,
     ):
-        with pytest.raises(Superseded, match=r"ads\[0\]: writer .* has taken over"):
+        with pytest.raises(Superseded, match=r"has taken over the users of ads\[0\] from"):
             forbidden()
     assert other.write(PAIR, points(["u2"], 3))  # another partition is another matter
 
@@ -99,12 +99,12 @@ def test_only_a_pair_that_is_coming_can_be_filled(lanes: Callable[[], Lanes]) ->
     assert not lane.filled(PAIR, 3)  # it is live
     coming = Collections(version=2, items="t-items-2", users="t-users-2")
     assert not lane.write(coming, points(["u1"], 1))  # given up, or never begun
-    own.manifest.append(Begun(collections=coming))
-    assert own.refresh().missing(["ads[0]", "ads[1]"]) == ["ads[0]", "ads[1]"]
+    own.record.append(Begun(collections=coming))
+    assert own.record.refresh().missing(["ads[0]", "ads[1]"]) == ["ads[0]", "ads[1]"]
     assert lane.filled(coming, 3)
-    assert own.refresh().missing(["ads[0]", "ads[1]"]) == ["ads[1]"]
+    assert own.record.refresh().missing(["ads[0]", "ads[1]"]) == ["ads[1]"]
     own.claim(A)  # whoever has it now has said nothing yet
-    assert own.refresh().missing(["ads[0]"]) == ["ads[0]"]
+    assert own.record.refresh().missing(["ads[0]"]) == ["ads[0]"]
 
 
 # -- homes
@@ -201,7 +201,7 @@ def test_what_is_said_of_items_arrives_under_other_numbers(tmp_path: Path) -> No
     whole.graph.catalog.follow(4, announced_us=4, removed_us=3)
     writer, reader = NewsWriter(tmp_path, Ticking()), NewsReader(tmp_path)
     assert not reader.look()
-    writer.note((whole, None))
+    writer.note((whole,))
     assert reader.look() and not reader.look()
     member = model_of(["gone", "new"], 1, tmp_path / "models")
     reader.last.told(member)
@@ -215,10 +215,10 @@ def test_what_is_said_of_items_arrives_under_other_numbers(tmp_path: Path) -> No
         True,
         False,
     ]
-    writer.note((whole, None))
+    writer.note((whole,))
     assert not reader.look()  # nothing new: nothing written
     whole.graph.catalog.follow(3, announced_us=10, removed_us=9)
-    writer.note((whole, None))
+    writer.note((whole,))
     assert reader.look()
     reader.last.told(member)
     assert not member.graph.catalog.removed(len(items))[gone]
@@ -226,7 +226,7 @@ def test_what_is_said_of_items_arrives_under_other_numbers(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("place", [0, 70, -1])
 def test_news_that_were_damaged_are_not_believed(tmp_path: Path, place: int) -> None:
-    NewsWriter(tmp_path, Ticking()).note((model_of(["i0"], 1, tmp_path / "models"), None))
+    NewsWriter(tmp_path, Ticking()).note((model_of(["i0"], 1, tmp_path / "models"),))
     content = bytearray((tmp_path / FILE).read_bytes())
     content[place] ^= 1
     (tmp_path / FILE).write_bytes(content)

@@ -9,8 +9,9 @@ import pytest
 from consumers.errors import PublishError, UnknownPoint
 from consumers.filling import Thresholds, overlap
 from consumers.index import Candidate, Names, PointBatch, Space, VectorIndex
-from consumers.manifest import Published
-from consumers.publisher import GENERATION_BITS, Publisher
+from consumers.mandate import GENERATION_BITS
+from consumers.manifest_steps import Published
+from consumers.publisher import Publisher
 from tests.consumers.publishing import DIM, ITEMS, NONE, USERS, Open, epoch, points, publish, stored
 
 # -- whole versions
@@ -25,7 +26,7 @@ def test_a_version_goes_live_and_is_recorded(
     assert publisher.live == 3
     assert dict(index.aliases()) == {"t-items": "t-items-3", "t-users": "t-users-3"}
     assert epoch(index) == {3}
-    recorded = publisher.manifest.lines[-1].body
+    recorded = publisher.record.manifest.lines[-1].body
     assert isinstance(recorded, Published)
     assert recorded.collections.names == Names("t-items-3", "t-users-3")
     assert recorded.aliases == index.aliases()

@@ -7,7 +7,8 @@ import pytest
 
 from consumers.errors import PublishError, Superseded
 from consumers.index import Space, VectorIndex
-from consumers.manifest import Manifest, Opened
+from consumers.manifest import Manifest
+from consumers.manifest_steps import Opened
 from stream.clock import ManualClock
 from tests.consumers.publishing import (
     DIM,

@@ -16,7 +16,8 @@ from consumers.cli import app
 from consumers.errors import NotRepeatable, SettingsError
 from consumers.index import PointBatch, Space
 from consumers.inputs import Inputs
-from consumers.manifest import Line, Origin, Published, Trained
+from consumers.manifest import Line
+from consumers.manifest_steps import Origin, Published, Trained
 from consumers.publications import Publications
 from consumers.rebuilding import Rebuilder
 from consumers.settings import Settings

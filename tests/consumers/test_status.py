@@ -18,21 +18,32 @@ from tests.consumers.serving_parts import NOW
 def ingestor(messages: int = 0) -> Any:
     tally = Tally(events_in=messages, applied=messages)
     tally.kinds["click"] = messages
-    figures = SimpleNamespace(
-        doing="reading events", events_per_s=2.0, lag=3, edges=4, users=5, items=6, version=7,
-        recall=0.25, popularity_recall=None,
-    )  # fmt: skip
     scores = {"scored_events": 9, "recall@20": None, "by_half_life": {"1": 0.1}}
-    evaluator = SimpleNamespace(figures=lambda: scores)
+    evaluator = SimpleNamespace(
+        figures=lambda: scores, recall_lately=0.25, popularity_recall_lately=None
+    )
+    graph = SimpleNamespace(edges=range(4), users=range(5), items=range(6))
     shaper = Shaper(ShapingRules(), np.random.default_rng(0))
     shaper.shaped = Shaped(touched=50, written=20)
     shaper.tolerance.loss = 0.004
     shaper.backlog.last = Backlog(7, at_work=True)
-    pipeline = SimpleNamespace(tally=tally, evaluator=evaluator, shaper=shaper)
+    pipeline = SimpleNamespace(
+        tally=tally,
+        evaluator=evaluator,
+        shaper=shaper,
+        state=SimpleNamespace(graph=graph),
+        live=SimpleNamespace(version=7, alignment={}),
+    )
     freshness = Freshness()
     for seconds in [0.1] * 18 + [0.9, 0.9]:
         freshness.note(seconds)
-    return SimpleNamespace(figures=lambda: figures, pipeline=pipeline, freshness=freshness)
+    return SimpleNamespace(
+        doing="reading events",
+        events_per_s=2.0,
+        source=SimpleNamespace(lag=lambda: {"a": 1, "b": 2}),
+        pipeline=pipeline,
+        freshness=freshness,
+    )
 
 
 def test_it_is_written_once_a_second_and_says_when(tmp_path: Path) -> None:

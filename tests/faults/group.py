@@ -161,7 +161,7 @@ class Group:
             Stop(),
             batch=BATCH,
             snapshot_every_s=EVERY_S,
-            tell_members=lambda: news.note((pipeline.live, pipeline.coming)),
+            tell_members=lambda: news.note((pipeline.live, *pipeline.trial.beside)),
         )
         whole._resume(pipeline.state.extra)
         return whole

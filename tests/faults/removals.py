@@ -14,7 +14,7 @@ from consumers.frontier import Frontier
 from consumers.homes import Home
 from consumers.joint import Joint
 from consumers.lanes import Lane, Lanes
-from consumers.publisher import Publisher
+from consumers.mandate import Mandate
 from stream import segments, snapshot
 from stream.batch import Partition
 from stream.snapshot import SnapshotStore
@@ -44,7 +44,7 @@ def fence() -> None:
 
 def generation() -> None:
     """A publisher that was superseded writes on."""
-    Publisher._check_current = lambda self: None  # type: ignore[method-assign]
+    Mandate.check = lambda self: self._record.refresh()  # type: ignore[method-assign]
 
 
 def frontier() -> None:
@@ -115,7 +115,7 @@ def lane() -> None:
 
     def claimed(self: Lanes, partition: Partition) -> Lane:
         made = claim(self, partition)
-        made.generation = 1
+        made._mandate.generation = 1
         return made
 
     Lanes.claim = claimed  # type: ignore[method-assign]

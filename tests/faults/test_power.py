@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from consumers.frontier import Frontier
-from consumers.manifest import Manifest, Opened
+from consumers.manifest import Manifest
+from consumers.manifest_steps import Opened
 from consumers.versions import Versions
 from model.recency import plain
 from model.state import ModelState

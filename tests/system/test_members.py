@@ -19,7 +19,8 @@ import pytest
 
 from consumers.homes import FOLDER
 from consumers.local_qdrant import QdrantAddress
-from consumers.manifest import Manifest, Opened
+from consumers.manifest import Manifest
+from consumers.manifest_steps import Opened
 from consumers.publications import Publications
 from consumers.settings import Settings
 from stream.clock import SystemClock
