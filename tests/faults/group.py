@@ -18,6 +18,7 @@ from consumers.lifecycle import Stop
 from consumers.member import Member
 from consumers.members import Members
 from consumers.publisher import Publisher
+from consumers.retraining import ROLLBACKS, Requests
 from consumers.settings import Settings
 from consumers.versions import Versions
 from stream.batch import Partition, RecordBatch
@@ -137,6 +138,7 @@ class Group:
         return Settings(
             state=self.state,
             lateness_s=nursery.LATENESS_S,
+            harm_window=0,  # nothing but members holds a version up
             model=nursery.MODEL.model_dump_json(exclude_defaults=True),
         )
 
@@ -161,10 +163,25 @@ class Group:
             Stop(),
             batch=BATCH,
             snapshot_every_s=EVERY_S,
+            rollbacks=Requests(self.state / ROLLBACKS),
             tell_members=lambda: news.note((pipeline.live, *pipeline.trial.beside)),
         )
         whole._resume(pipeline.state.extra)
         return whole
+
+    @property
+    def before(self) -> int | None:
+        """The version that readers could return to."""
+        publisher = self.whole.pipeline.publisher
+        assert publisher is not None
+        kept = publisher.published.previous
+        return None if kept is None else kept.version
+
+    @property
+    def returned(self) -> bool:
+        """Whether readers were ever taken back."""
+        publisher = self.whole.pipeline.publisher
+        return publisher is not None and publisher.published.withdrawn > 0
 
     def close(self) -> None:
         """Whoever sees the whole stream ends."""

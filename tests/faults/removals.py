@@ -15,6 +15,7 @@ from consumers.homes import Home
 from consumers.joint import Joint
 from consumers.lanes import Lane, Lanes
 from consumers.mandate import Mandate
+from consumers.publisher import Publisher
 from stream import segments, snapshot
 from stream.batch import Partition
 from stream.snapshot import SnapshotStore
@@ -136,6 +137,11 @@ def beside() -> None:
     Cell._refresh_coming = lambda self, coming: True  # type: ignore[method-assign]
 
 
+def again() -> None:
+    """Readers return to a version that members have not brought up to date."""
+    Publisher.begin_again = lambda self, version: None  # type: ignore[method-assign]
+
+
 NOTICED: Final[Mapping[Callable[[], None], str]] = {
     fence: HIGHER,
     generation: "tests/consumers/test_publisher_recovery.py::test_an_older_publisher_must_stop",
@@ -149,6 +155,7 @@ NOTICED: Final[Mapping[Callable[[], None], str]] = {
     folders: f"{GROUP}[0]",
     filled: f"{GROUP}[0]",
     beside: f"{GROUP}[0]",
+    again: f"{GROUP}[0]",
 }
 """Each guard, and a test that fails without it."""
 

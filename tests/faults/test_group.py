@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from consumers.homes import FOLDER
+from consumers.retraining import ROLLBACKS, Requests
 from stream.snapshot import SnapshotStore
 from tests.faults import nursery
 from tests.faults.group import Group
@@ -22,6 +23,7 @@ from tests.faults.judged import COUNTS, Found, judge, points, regressions, topic
 
 SEEDS = 1 + int(os.environ.get("GOAT_FAULTS", "1")) // 4
 VERSIONS_AT = (0.2, 0.35, 0.5, 0.65, 0.8)
+BACK_AT = 0.7  # to the version before, when there is one
 
 
 class Storm:
@@ -106,6 +108,7 @@ def test_whoever_keeps_a_partition_nothing_is_lost_doubled_or_goes_back(
     group.balance()
     total = sum(map(len, topic(seed)))
     due = [int(total * share) for share in VERSIONS_AT]
+    back = int(total * BACK_AT)
     steps = 0
     while not settled(group):
         steps += 1
@@ -123,6 +126,9 @@ def test_whoever_keeps_a_partition_nothing_is_lost_doubled_or_goes_back(
             group.whole._commit()
             nursery.finetune(folder, nursery.Doom(None, 0))
             due.pop(0)
+        if back and group.whole.pipeline.tally.events_in >= back and (kept := group.before):
+            Requests(folder / ROLLBACKS).ask(f"person-{kept}", "a test")
+            back = 0
     for member in list(group.members):
         group.leave(member)
     group.whole._commit()
@@ -132,6 +138,7 @@ def test_whoever_keeps_a_partition_nothing_is_lost_doubled_or_goes_back(
     record_property("faults", {f"group: {kind}": n for kind, n in storm.faults.items()})
     record_property("found", vars(found))
     assert not found, vars(found)
+    assert group.returned
     assert {"written late", "kill", "wake"} <= storm.faults.keys()
 
 
