@@ -265,7 +265,9 @@ class Trial:
 
     def _end_watch(self, publisher: Publisher, why: str) -> None:
         if self.before is not None:
-            self._record(publisher, "keep", why, self._how)
+            known = publisher.published.decisions.get(self._numbers[0])
+            if known is None or known.verdict != "keep":  # before a crash
+                self._record(publisher, "keep", why, self._how)
             self.forget()
 
     # -- the record
