@@ -254,8 +254,10 @@ class Ingestor:
         if self._adoption is None:
             return True
         asked = self.rollbacks is not None and self.rollbacks.waiting()
-        if asked and self.pipeline.trial.holding:
+        publisher = self.pipeline.publisher
+        if asked and self.pipeline.trial.holding and publisher is not None:
             self._give_up_adopting()
+            publisher.give_up()
             return True
         return False
 

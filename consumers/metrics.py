@@ -20,6 +20,7 @@ from consumers.errors import SettingsError
 from consumers.freshness import cumulative
 from consumers.settings import Settings
 from consumers.status import Status, Writes
+from consumers.trying import Tried
 from stream.clock import Clock
 
 Curves = Sequence[Mapping[str, object]]
@@ -72,6 +73,7 @@ class StreamFigures(Collector):
             sum_value=status.freshness_total_s,
         )
         yield from _of_writes(status.writes)
+        yield from _of_trial(status.trial)
         size = GaugeMetricFamily("goat_graph_size", "Of the graph", labels=["of"])
         for name, count in (
             ("edges", status.edges),
@@ -186,6 +188,34 @@ def _of_writes(writes: Writes) -> Iterable[Metric]:
         "goat_index_backlog_points", "Items stored, but not in the index's graph", writes.backlog
     )
     yield _gauge("goat_index_behind", "1 while items are held back for it", writes.held)
+
+
+def _of_trial(trial: Tried) -> Iterable[Metric]:
+    decided = CounterMetricFamily(
+        "goat_versions_decided", "Verdicts on new versions", labels=["verdict"]
+    )
+    for verdict, count in trial.verdicts.items():
+        decided.add_metric([verdict], count)
+    yield decided
+    if trial.compared is None:
+        return
+    bounds = GaugeMetricFamily(
+        "goat_version_recall_difference_bound",
+        "Of Recall@20, the new version's minus the other's, while they are compared",
+        labels=["clicks", "bound"],
+    )
+    clicks = GaugeMetricFamily(
+        "goat_version_compared_clicks", "That both versions were asked", labels=["clicks"]
+    )
+    for name, seen in (("all", trial.compared.every), ("cold", trial.compared.cold)):
+        bounds.add_metric([name, "low"], seen.low)
+        bounds.add_metric([name, "high"], seen.high)
+        clicks.add_metric([name], seen.events)
+    yield bounds
+    yield clicks
+    yield _gauge(
+        "goat_version_held", "1 while readers do not see the new version yet", trial.compared.held
+    )
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from consumers.figures import figures_of
 from consumers.ingestor import Ingestor
 from consumers.shaping import Shaper
+from consumers.trying import Tried, tried_of
 from stream.clock import Clock
 
 FILE = "status.json"
@@ -100,6 +101,7 @@ class Status(BaseModel):
     freshness_counts: tuple[int, ...]
     freshness_total_s: float
     writes: Writes
+    trial: Tried
     edges: int
     users: int
     items: int
@@ -178,6 +180,7 @@ class StatusFile:
             freshness_counts=tuple(freshness.counts),
             freshness_total_s=freshness.total_s,
             writes=writes_of(ingestor.pipeline.shaper),
+            trial=tried_of(ingestor.pipeline.trial),
             edges=figures.edges,
             users=figures.users,
             items=figures.items,

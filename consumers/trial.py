@@ -99,6 +99,11 @@ class Trial:
         """What the clicks have shown so far; None while nothing is compared."""
         return self._seen
 
+    @property
+    def numbers(self) -> tuple[int, int]:
+        """The version that was tried last, and the one that it was held against; 0 for none."""
+        return self._numbers
+
     def see(self, question: Question, ranks: NDArray[np.float64]) -> None:
         """Ask the other version too; ``ranks`` are the live one's."""
         self._asked = np.append(self._asked, question.sequence)[-self.budgets.asked :]
@@ -265,7 +270,9 @@ class Trial:
 
     def _end_watch(self, publisher: Publisher, why: str) -> None:
         if self.before is not None:
-            self._record(publisher, "keep", why, self._how)
+            known = publisher.published.decisions.get(self._numbers[0])
+            if known is None or known.verdict != "keep":  # before a crash
+                self._record(publisher, "keep", why, self._how)
             self.forget()
 
     # -- the record

@@ -16,7 +16,7 @@ from consumers.index import VectorIndex
 from consumers.local_process import free_ports
 from consumers.metrics import DriftFigures, FineTuneFigures, StreamFigures, exposed
 from consumers.settings import Settings
-from consumers.status import StatusFile
+from consumers.status import StatusFile, read_status
 from stream.clock import ManualClock
 from tests.consumers.serving_http import make_site
 from tests.consumers.serving_parts import NOW, make_parts
@@ -59,6 +59,18 @@ def test_the_fast_path_the_monitor_and_fine_tunes_tell(tmp_path: Path) -> None:
     assert value("goat_points_waiting") == 0
     assert value("goat_overlap_lost_ratio") == 0.004
     assert (value("goat_index_backlog_points"), value("goat_index_behind")) == (7, 0)
+    assert value("goat_versions_decided_total", {"verdict": "refuse"}) == 1
+    assert value("goat_versions_decided_total", {"verdict": "roll_back"}) == 0
+    bound = "goat_version_recall_difference_bound"
+    status = read_status(tmp_path)
+    assert status is not None
+    compared = status.trial.compared
+    assert compared is not None
+    for name, seen in (("all", compared.every), ("cold", compared.cold)):
+        assert value(bound, {"clicks": name, "bound": "low"}) == seen.low
+        assert value(bound, {"clicks": name, "bound": "high"}) == seen.high
+        assert value("goat_version_compared_clicks", {"clicks": name}) == seen.events
+    assert value("goat_version_held") == 1
     assert value("goat_prequential_recall_ratio", {"method": "goat"}) == 0.25
     assert value("goat_prequential_recall_ratio", {"method": "popularity"}) is None
     assert value("goat_drift", {"watch": "items shown"}) == 1

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from typer.testing import CliRunner
 
 from consumers import finetuner
 from consumers.cli import app
+from consumers.decisions import Decided
 from consumers.errors import SettingsError
 from consumers.finetuner import REQUESTS, finetune_job
+from consumers.manifest import FILE, Manifest
 from consumers.retraining import Requests, due
 from consumers.versions import Version, Versions
 from model.config import ModelConfig
@@ -102,6 +105,31 @@ def test_a_damaged_request_is_a_request_and_a_bad_name_is_none(root: Path) -> No
     for name in ("", "../a", "A", "a b", "a" * 65):
         with pytest.raises(SettingsError, match="at most 64"):
             requests.ask(name, "?")
+
+
+def test_nothing_is_learned_on_from_a_version_that_was_turned_away(root: Path) -> None:
+    """The newest that does no harm is gone on from, and kept, however many have come since."""
+    versions = Versions(root / "models")
+    first = versions.open(1)
+    ids = tuple(f"i{i}" for i in range(13))
+    for _ in range(6):
+        versions.write(first.load(), ids, first.snapshot, {"edges": 60})
+    with closing(Manifest(root / FILE, SystemClock())) as manifest:
+        for number, verdict in (
+            (1, "keep"),
+            *((n, "refuse") for n in range(2, 7)),
+            (7, "roll_back"),
+        ):
+            manifest.append(
+                Decided.model_validate(
+                    {"version": number, "against": 1, "verdict": verdict, "how": "flip", "why": "-",
+                     "margin": 0.02, "cold_margin": 0.1, "chance": 0.05}
+                )
+            )  # fmt: skip
+    Requests(root / REQUESTS).ask("drift-1", "users have moved")
+    version = learn(root)
+    assert (version.number, version.meta["base"], version.meta["rng_seed"]) == (8, 1, 1)
+    assert versions.numbers() == [1, 4, 5, 6, 7, 8]
 
 
 def test_a_person_asks_at_once_or_for_the_next(root: Path) -> None:

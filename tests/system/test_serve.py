@@ -61,6 +61,9 @@ IDLE = {
     "max by (watch, statistic) (goat_drift_deviations)",
     "goat_overlap_lost_ratio",
     "goat_prequential_recall_ratio",
+    "goat_version_compared_clicks",
+    "goat_version_held",
+    "goat_version_recall_difference_bound",
     "sum by (outcome) (increase(goat_finetunes_total[1h]))",
     "sum by (reason) (rate(goat_messages_refused_total[5m]))",
 }
