@@ -10,8 +10,9 @@ from pathlib import Path
 
 from consumers.decisions import Decided
 from consumers.errors import SettingsError, VersionMissing
+from consumers.heads import HEAD, rewritten
 from consumers.manifest import Line, Manifest
-from consumers.manifest_steps import Origin, Published, RolledBack, Trained
+from consumers.manifest_steps import Origin, Published, Rewritten, RolledBack, Trained
 from consumers.publications import Publications
 from consumers.settings import Settings
 from consumers.versions import Versions
@@ -34,6 +35,8 @@ class Entry:
         ``live``, ``kept`` (a rollback returns to it), ``dropped``, ``unpublished``.
     withdrawn : bool
         Whether readers were taken back from it.
+    was : Origin or None
+        It before an erasure last rewrote its head; None if none did.
     """
 
     number: int
@@ -41,6 +44,7 @@ class Entry:
     origin: Origin
     status: str
     withdrawn: bool
+    was: Origin | None = None
 
     @property
     def published(self) -> Published | None:
@@ -84,6 +88,7 @@ def entries(lines: Sequence[Line]) -> list[Entry]:
     state = Publications()
     state.advance(lines)
     last: dict[int, tuple[Line, Origin]] = {}
+    was: dict[int, Origin] = {}
     left: set[int] = set()
     live = 0
     for line in lines:
@@ -96,11 +101,14 @@ def entries(lines: Sequence[Line]) -> list[Entry]:
             known = last.get(number)
             same = known is not None and known[1].hash in ("", body.origin.hash)
             last[number] = (known[0] if known and same else line), body.origin
+        elif isinstance(body, Rewritten) and (known := last.get(int(body.model))) is not None:
+            number = int(body.model)
+            last[number], was[number] = (known[0], rewritten(known[1], body)), known[1]
         elif isinstance(body, RolledBack):
             left.add(live)
             live = body.collections.version
     return [
-        Entry(number, line, origin, _status(line, state), number in left)
+        Entry(number, line, origin, _status(line, state), number in left, was.get(number))
         for number, (line, origin) in sorted(last.items())
     ]
 
@@ -159,7 +167,8 @@ def shown(settings: Settings, number: int, clock: Clock) -> dict[str, JSON]:
             if isinstance(line.body, Decided) and line.body.version == number
         ],
         "checks": {"chain": f"whole: {len(lines)} lines", "model": model, "snapshot": snapshot},
-        "ok": not model.startswith("altered") and not snapshot.startswith("altered"),
+        "ok": not model.startswith(("altered", "unfinished"))
+        and not snapshot.startswith("altered"),
     }
 
 
@@ -170,7 +179,13 @@ def _model(settings: Settings, found: Entry) -> str:
         version = Versions(settings.models_dir).open(found.number)
     except VersionMissing:
         return "pruned"
-    return _compared(digests(version.path), found.origin.files, version.path)
+    got, path = digests(version.path), version.path
+    if found.was is None:
+        return _compared(got, found.origin.files, path)
+    if got == found.was.files:
+        return f"unfinished: an erasure that rewrites {path / HEAD} was cut off: erase again"
+    compared = _compared(got, found.origin.files, path)
+    return compared.replace("as recorded", "rewritten by an erasure, since then as recorded")
 
 
 def _compared(got: Mapping[str, str], expected: Mapping[str, str], path: Path) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from rich.console import Console
 
 from consumers import finetuner, inventory, receipt, wiring
 from consumers.errors import ErasureUnfinished, SettingsError
+from consumers.heads import tell_rewriting
 from consumers.homes import FOLDER, newest_in, partitions_in
 from consumers.index import MAX_SEQUENCE, Space, point_id, to_rfc3339
 from consumers.lifecycle import Stop
@@ -93,7 +95,8 @@ class Erasure:
         settings, user = self.settings, self.user
         before = inventory.take_stock(settings, user, self.clock)  # 1
         self._apply(before.now_us)  # 2, 3
-        self.notes += scrub(settings.state, user)  # 4
+        tell = partial(tell_rewriting, settings.manifest, self.clock)
+        self.notes += scrub(settings.state, user, tell)  # 4
         self._sweep()  # 5
         after = inventory.take_stock(settings, user, self.clock, before.number)  # 6
         salt = uuid.uuid4().hex

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from consumers.features import features_of
+from consumers.heads import on_record
 from consumers.manifest import FILE, Manifest
 from consumers.manifest_steps import Trained
 from consumers.publications import Publications
@@ -126,8 +127,7 @@ def record(versions: Versions, path: Path, clock: Clock) -> None:
         It has been altered.
     """
     with closing(Manifest(path, clock)) as manifest, manifest.exclusive():
-        bodies = (line.body for line in manifest.lines)
-        known = {body.origin.hash for body in bodies if isinstance(body, Trained)}
+        known = on_record(manifest.lines)
         for number in versions.numbers():
             origin = versions.open(number).origin
             if origin.hash not in known:

@@ -10,7 +10,6 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpResponseParser
@@ -29,15 +28,19 @@ class KeptAlive:
     url : str
         ``http[s]://host[:port]``.
     headers : sent with every request
-    ca : Path, optional
-        PEM file: who signs the server's certificate.
+    tls : SSLContext, optional
+        Whom it trusts over ``https``, and who it is; the system's authorities, and nobody, if not
+        given.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], ca: Path | None = None) -> None:
+    def __init__(
+        self, url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None = None
+    ) -> None:
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = ssl.create_default_context(cafile=ca) if parts.scheme == "https" else None
+        secure = parts.scheme == "https"
+        self._tls = (tls or ssl.create_default_context()) if secure else None
         lines = {"Host": parts.netloc, "Content-Type": "application/json", **headers}
         self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode()
         self._idle: deque[socket.socket] = deque()

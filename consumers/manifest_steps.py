@@ -213,7 +213,34 @@ class Excised(_Value):
     numbering: int
 
 
+class Rewritten(_Value):
+    """A version lost what it said of a user who was erased; what it has learned stays.
+
+    Neither the user nor anything made of the user's id is in it.
+
+    Attributes
+    ----------
+    model : str
+        The version.
+    head : str
+        SHA-256 of its head, which it has from here on.
+    """
+
+    step: Literal["rewritten"] = "rewritten"
+    model: str
+    head: str
+
+
 Step = Annotated[
-    Opened | Begun | Filled | Published | RolledBack | Dropped | Trained | Excised | Decided,
+    Opened
+    | Begun
+    | Filled
+    | Published
+    | RolledBack
+    | Dropped
+    | Trained
+    | Excised
+    | Rewritten
+    | Decided,
     Field(discriminator="step"),
 ]

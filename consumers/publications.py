@@ -13,6 +13,7 @@ from consumers.manifest_steps import (
     Filled,
     Opened,
     Published,
+    Rewritten,
     RolledBack,
     Trained,
 )
@@ -82,7 +83,7 @@ class Publications:
                     self._drop(set(names))
                 case Decided(version=version):
                     self.decisions[version] = line.body
-                case Trained() | Excised():
+                case Trained() | Excised() | Rewritten():
                     pass  # of the model and of the state: nothing of what is published
 
     @property

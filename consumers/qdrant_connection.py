@@ -34,7 +34,10 @@ _RETRY = {
     ]
 }
 _UNREACHABLE = {
-    grpc.StatusCode.UNAVAILABLE: "is it running, and is this its gRPC port?",
+    grpc.StatusCode.UNAVAILABLE: (
+        "is it running, is this its gRPC port, and does it want a certificate of ours"
+        " (GOAT_QDRANT_CERTIFICATE)?"
+    ),
     grpc.StatusCode.DEADLINE_EXCEEDED: "it is overloaded, or the timeout too short",
     grpc.StatusCode.UNAUTHENTICATED: "give its API key in GOAT_QDRANT_API_KEY",
     grpc.StatusCode.PERMISSION_DENIED: "the API key may not do this",
@@ -44,6 +47,10 @@ _NO_TLS = ("CERTIFICATE_VERIFY_FAILED", "Tls handshake failed", "Peer name")
 UNTRUSTED = (
     "its certificate is not trusted: is GOAT_QDRANT_CA the authority that signed it, is it made for"
     " this host name, and does the server speak TLS?"
+)
+UNKNOWN = (
+    "it wants a certificate of ours, signed by an authority that it trusts: give one in"
+    " GOAT_QDRANT_CERTIFICATE and GOAT_QDRANT_KEY"
 )
 
 
@@ -66,7 +73,7 @@ def connect(
     SettingsError
         If a file for TLS cannot be used.
     """
-    check_authority(ca)
+    tls(ca, certificate, key)
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ServerUnavailable(f"{url!r} is not the URL of a server, http[s]://host[:port]")
@@ -100,19 +107,29 @@ def connect(
     return client
 
 
-def check_authority(ca: Path | None) -> None:
-    """Refuse a file of authorities that is none: libraries say it late, and not which file.
+def tls(ca: Path | None, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Whom we trust and who we are; libraries say late that a file is none, and not which.
 
     Raises
     ------
     SettingsError
     """
     try:
-        ssl.create_default_context(cafile=ca)
+        context = ssl.create_default_context(cafile=ca)
     except OSError as error:
         raise SettingsError(
             f"the file of Qdrant's authorities cannot be used: {ca}: {error}; it is to hold PEM"
         ) from error
+    if certificate is not None:
+        try:
+            # Without any password OpenSSL would ask for one at the terminal.
+            context.load_cert_chain(certificate, key, "")
+        except OSError as error:
+            raise SettingsError(
+                f"our certificate for Qdrant cannot be used: {certificate}, key {key}: {error}; "
+                "both are to be PEM and belong together, and the key is not to be locked"
+            ) from error
+    return context
 
 
 def check_version(server: str, client: str, url: str) -> None:

@@ -27,7 +27,7 @@ from consumers.index import (
     to_rfc3339,
 )
 from consumers.kept_alive import KeptAlive
-from consumers.qdrant_connection import UNTRUSTED, check_authority, check_version
+from consumers.qdrant_connection import UNKNOWN, UNTRUSTED, check_version, tls
 from stream.deadline import Deadline
 
 OPEN_TIMEOUT_S = 5.0
@@ -72,25 +72,33 @@ class QdrantFinder:
     url : str
         REST address; ``https`` means TLS.
     api_key : str, optional
-    ca : Path, optional
-        PEM file: who signs the server's certificate.
+    ca, certificate, key : Path, optional
+        PEM files: who signs the server's certificate, and our own for mutual TLS.
 
     Raises
     ------
     ServerUnavailable
         If it cannot be reached, refuses us, or is of a version the client does not know.
     SettingsError
-        If the file cannot be used.
+        If a file cannot be used.
     """
 
-    def __init__(self, url: str, *, api_key: str | None = None, ca: Path | None = None) -> None:
-        check_authority(ca)
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        ca: Path | None = None,
+        certificate: Path | None = None,
+        key: Path | None = None,
+    ) -> None:
+        context = tls(ca, certificate, key)
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ServerUnavailable(f"{url!r} is not the URL of a server, http[s]://host[:port]")
         self._where = f"Qdrant at {url}"
         headers = {} if api_key is None else {"api-key": api_key}
-        self._server = KeptAlive(url, headers, ca)
+        self._server = KeptAlive(url, headers, context)
         try:
             self._check(url, Deadline.after(OPEN_TIMEOUT_S))
         except BaseException:
@@ -130,7 +138,7 @@ class QdrantFinder:
             status, answer = self._server.ask(method, path, deadline, sent)
         except OSError as error:
             said = f"{type(error).__name__}: {error}"
-            hint = UNTRUSTED if isinstance(error, ssl.SSLError) else "is it running?"
+            hint = _hint(error)
             raise ServerUnavailable(f"{self._where}: {said}: {hint}") from error
         if status == 200:
             return answer
@@ -139,6 +147,13 @@ class QdrantFinder:
             raise PublishError(f"{self._where}: {method} {path}: {status}: {said}")
         said += _HINTS.get(status, "")
         raise ServerUnavailable(f"{self._where}: {method} {path}: {status}: {said}")
+
+
+def _hint(error: OSError) -> str:
+    """What to look at; in TLS 1.3 a client that is refused hears of it when it first reads."""
+    if not isinstance(error, ssl.SSLError):
+        return "is it running, and does it want a certificate of ours (GOAT_QDRANT_CERTIFICATE)?"
+    return UNKNOWN if "_ALERT_" in str(error.reason) else UNTRUSTED
 
 
 def _search(query: Query) -> dict[str, Any]:

@@ -7,11 +7,13 @@ another process may have open to append to is changed in place, line by line and
 import json
 import os
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
 from consumers import drift_state
 from consumers.finding import in_json
+from consumers.heads import HEAD
 from consumers.needle import Needle
 from consumers.profiles import Profiles
 from model import version
@@ -21,22 +23,30 @@ from stream.segments import replace_file, sync_folder
 
 KEPT: Final = ("topic", "partition", "offset", "reason", "bytes")
 """What stays of a dead letter."""
+CHAINED: Final = "manifest.jsonl"
+"""Each line holds the hash of the one before: none can be changed."""
 NOTE: Final = {"erased": True}
 _SEALS: Final[dict[str, Callable[[Any], bytes]]] = {
     "state.json": drift_state.resealed,
-    "version.json": version.sealed,
+    HEAD: version.sealed,
 }
 """How what has a checksum is written."""
 _BY_ITSELF: Final = ("graph", "index", "language", "receipts")  # what other parts see to
 
 
-def scrub(state: Path, user: str) -> list[str]:
+def _nobody(_: int, __: str) -> None:
+    pass
+
+
+def scrub(state: Path, user: str, tell: Callable[[int, str], None] = _nobody) -> list[str]:
     """Take a user out of all files but snapshots and vectors; what could not be done, and why.
 
     Parameters
     ----------
     state : Path
         The state folder. Who writes dead letters into it must not be running.
+    tell : callable
+        Told of each version whose head is about to be rewritten, with the SHA-256 of the new one.
     """
     needle, left = Needle(user), list[str]()
     left += _profiles(state, user)
@@ -48,10 +58,10 @@ def scrub(state: Path, user: str) -> list[str]:
             _replace_lines(path, lambda line: _letter(line, needle))
         elif path.name == "served.jsonl":
             _overwrite_lines(path, needle)
-        elif path.suffix == ".jsonl":
+        elif path.suffix == ".jsonl" and path.name != CHAINED:
             _replace_lines(path, lambda line: _line(line, needle))
         elif path.suffix == ".json" and path.name != "items.json":
-            _replace_whole(path, needle)
+            _replace_whole(path, needle, tell)
     return left
 
 
@@ -121,12 +131,15 @@ def _overwrite_lines(path: Path, needle: Needle) -> None:
         os.fsync(file.fileno())
 
 
-def _replace_whole(path: Path, needle: Needle) -> None:
+def _replace_whole(path: Path, needle: Needle, tell: Callable[[int, str], None]) -> None:
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, FileNotFoundError):
         return  # a request that was answered meanwhile
     if needle.count(value):
         seal = _SEALS.get(path.name, lambda whole: json.dumps(whole).encode())
-        replace_file(path, seal(needle.without(value)))
+        content = seal(needle.without(value))
+        if path.name == HEAD and path.parent.name.isdecimal():  # not of a draft
+            tell(int(path.parent.name), sha256(content).hexdigest())
+        replace_file(path, content)
         sync_folder(path.parent)

@@ -205,6 +205,8 @@ def open_finder(settings: Settings) -> Finder:
         settings.qdrant,
         api_key=None if key is None else key.get_secret_value(),
         ca=settings.qdrant_ca,
+        certificate=settings.qdrant_certificate,
+        key=settings.qdrant_key,
     )
 
 

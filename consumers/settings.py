@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     qdrant_grpc_port: int = Field(default=6334, ge=1, le=65_535)
     qdrant_api_key: SecretStr | None = None
     qdrant_ca: Path | None = None
+    qdrant_certificate: Path | None = None
+    qdrant_key: Path | None = None
     collection: str = Field(
         default="goat", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="Prefix of names"
     )
@@ -270,6 +272,10 @@ class Settings(BaseSettings):
             raise ValueError("GOAT_KAFKA_KEY is set without GOAT_KAFKA_CERTIFICATE")
         if self.kafka_certificate is not None and self.kafka_security not in _SECURE:
             raise ValueError("GOAT_KAFKA_CERTIFICATE needs GOAT_KAFKA_SECURITY to be (SASL_)SSL")
+        if (self.qdrant_certificate is None) != (self.qdrant_key is None):
+            raise ValueError("GOAT_QDRANT_CERTIFICATE and GOAT_QDRANT_KEY go together: set both")
+        if self.qdrant_certificate is not None and not str(self.qdrant).startswith("https:"):
+            raise ValueError("GOAT_QDRANT_CERTIFICATE needs GOAT_QDRANT to be https://...")
         if self.canary_every_s is not None and (self.kafka is None or self.qdrant is None):
             raise ValueError("GOAT_CANARY_EVERY_S needs GOAT_KAFKA and GOAT_QDRANT: canaries fly")
         if (self.tls_certificate is None) != (self.tls_key is None):

@@ -142,6 +142,8 @@ def open_index(settings: Settings) -> VectorIndex:
         grpc_port=settings.qdrant_grpc_port,
         api_key=None if key is None else key.get_secret_value(),
         ca=settings.qdrant_ca,
+        certificate=settings.qdrant_certificate,
+        key=settings.qdrant_key,
     )
 
 

@@ -182,9 +182,10 @@ class Segments:
     def remove_all_but(self, files: Iterable[str]) -> None:
         """Delete the files that no snapshot names, and what crashes left behind."""
         kept = set(files)
-        for path in self._folder.iterdir():
-            if path.name not in kept:
-                path.unlink(missing_ok=True)
+        with os.scandir(self._folder) as entries:
+            gone = [entry.name for entry in entries if entry.name not in kept]
+        for name in gone:
+            (self._folder / name).unlink(missing_ok=True)
 
 
 def read_plain(path: Path) -> bytes:

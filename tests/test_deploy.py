@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,19 @@ def test_the_image_runs_as_nobody_special_and_copies_what_exists() -> None:
         s for k, v in instructions if k == "COPY" and not v.startswith("--") for s in v.split()[:-1]
     }
     assert {line[1:] for line in ignored if line.startswith("!")} == copied
+
+
+def test_what_the_image_installs_is_held_against_the_hashes_of_make_setup() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    pins = re.findall(r"^PINS := (.+)$", makefile, re.MULTILINE)
+    [build, *_] = re.findall(r"^RUN ((?:.*\\\n)*.*)", DOCKERFILE, re.MULTILINE)
+    installs = [line for line in re.split(r"&&", build) if " install " in line]
+    assert ["--require-hashes" in line or pins[0] in line for line in installs] == [True, True]
+    [take_uv] = re.findall(r"sed -n '[^']+' constraints-hashed.txt", build)
+    assert take_uv in makefile.replace("$$", "$")
+    done = subprocess.run(take_uv, shell=True, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.match(r"uv==[\d.]+ \\\n {4}--hash=sha256:", done.stdout)
+    assert done.stdout.count("==") == 1
 
 
 def test_the_license_is_whole() -> None:

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from consumers import finding, inventory, wiring
+from consumers import chronicle, finding, inventory, wiring
 from consumers.cli import app
 from consumers.erasing import Erasure, erase
 from consumers.errors import SettingsError
 from consumers.finding import find
+from consumers.finetuner import record
+from consumers.heads import on_record, tell_rewriting
 from consumers.index import Space
+from consumers.manifest import Manifest
+from consumers.manifest_steps import Excised, Rewritten
 from consumers.needle import Needle
 from consumers.profiles import Profiles
 from consumers.receipt import digest
@@ -25,6 +29,7 @@ from consumers.settings import Settings
 from stream.clock import SystemClock
 from stream.errors import StateError, StoreInUse
 from stream.features import FeatureStore, read, text_key
+from stream.segments import replace_file
 from stream.snapshot import SnapshotStore
 from stream.state import State
 from tests.consumers.erasing_parts import (
@@ -321,6 +326,70 @@ def test_a_version_that_was_learned_for_an_alert_still_opens(settings: Settings)
     version = wiring.Versions(settings.models_dir).open(1)
     assert version.meta["anew"] == "drift-1: most of it: (erased)"
     version.load()
+
+
+def heads(settings: Settings) -> list[str]:
+    return [line.body.head for line in chronicle.read(settings.manifest, SystemClock())
+            if isinstance(line.body, Rewritten)]  # fmt: skip
+
+
+def test_a_version_that_an_erasure_rewrote_is_told_from_an_altered_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everywhere(settings, USER, OTHER)
+    clock, versions = SystemClock(), wiring.Versions(settings.models_dir)
+    record(versions, settings.manifest, clock)
+    before = chronicle.shown(settings, 1, clock)
+    assert before["checks"]["model"] == "as recorded: 3 files"  # type: ignore[index]
+
+    def cut_off(path: Path, content: bytes) -> None:
+        if path.name == "version.json":
+            raise KeyboardInterrupt
+        replace_file(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("consumers.scrubbing.replace_file", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            erase(settings, USER, quiet=True)
+    found = chronicle.shown(settings, 1, clock)
+    assert (found["ok"], len(heads(settings))) == (False, 1)
+    assert "an erasure that rewrites" in found["checks"]["model"]  # type: ignore[index]
+
+    assert erase(settings, USER, quiet=True) == 0
+    record(versions, settings.manifest, clock)
+    assert len(heads(settings)) == len(set(heads(settings))) == 1
+    after = chronicle.shown(settings, 1, clock)
+    said = "rewritten by an erasure, since then as recorded: 3 files"
+    assert (after["ok"], after["checks"]["model"]) == (True, said)  # type: ignore[index]
+    assert (after["status"], after["line"]) == (before["status"], before["line"])
+    assert USER not in settings.manifest.read_text()
+    with (versions.open(1).path / "state.safetensors").open("ab") as file:
+        file.write(b" ")
+    altered = chronicle.shown(settings, 1, clock)
+    assert not altered["ok"]
+    assert "state.safetensors has SHA-256" in altered["checks"]["model"]  # type: ignore[index]
+
+
+def test_a_head_of_no_version_on_record_makes_none_known(tmp_path: Path) -> None:
+    path, clock = tmp_path / "manifest.jsonl", SystemClock()
+    tell_rewriting(path, clock, 1, "ab")
+    assert not path.exists()
+    with closing(Manifest(path, clock)) as manifest:
+        manifest.append(Rewritten(model="1", head="cd"))
+        assert on_record(manifest.lines) == set()
+        assert chronicle.entries(manifest.lines) == []
+
+
+def test_the_chain_of_the_manifest_holds_where_a_glob_is_the_user(settings: Settings) -> None:
+    ingest(settings, history([USER]))
+    with closing(Manifest(settings.manifest, SystemClock())) as manifest:
+        manifest.append(
+            Excised(
+                users=USER, from_us=0, to_us=1, events=0, matched=1, how="replayed", numbering=1
+            )
+        )
+    scrub(settings.state, USER)
+    assert len(chronicle.read(settings.manifest, SystemClock())) == 1
 
 
 def test_an_event_of_the_same_time_erases(settings: Settings) -> None:

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -321,3 +323,33 @@ def test_a_snapshot_of_format_2_is_read_without_what_has_been_added_since(
     assert older is not None
     assert (older.topics, older.begun, older.numbering) == ({}, {}, 0)
     assert older.graph.edges_by_name() == state.graph.edges_by_name()
+
+
+def test_a_sealed_piece_costs_a_commit_next_to_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large state is hundreds of pieces that do not change: a few calls for each."""
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    monkeypatch.setattr("stream.state.CHUNK", 4)
+    calls = [calls_of_a_commit(tmp_path / str(n), 4 * n) for n in (40, 240)]
+    assert calls[1] - calls[0] < 5 * 200
+
+
+def calls_of_a_commit(root: Path, edges: int) -> int:
+    """Calls of functions in the second commit of a state that has so many edges."""
+    state, store = fresh(), SnapshotStore(root, ManualClock())
+    rows: list[Row] = [
+        (f"n{i}", Kind.CLICK, f"u{i // 5}", f"i{i % 9}", 0, "") for i in range(edges + 3)
+    ]
+    feed(state, rows[:edges])
+    store.commit(state)
+    feed(state, rows[edges:])
+    counted: Counter[str] = Counter()
+    sys.setprofile(lambda _, what, __: counted.update([what]))
+    try:
+        store.commit(state)
+    finally:
+        sys.setprofile(None)
+        store.close()
+    assert len(store.find(2).path.read_bytes()) > 100 * edges / 4  # type: ignore[union-attr]
+    return counted["call"] + counted["c_call"]
