@@ -1,15 +1,18 @@
 """A burst of bots taken out: the state without their events, a version that never knew them.
 
-In this order; a crash in between leaves the old vectors live, and a `goat run` goes on from there:
+In this order; a crash in between leaves the old vectors live:
 
 1. the stream is read again from where the state began, without the events; or, where the beginning
    is gone and a person says so, their edges are taken out of the graph as it stands
-2. the state is committed with the rule in it, under another numbering of users, items and edges
-   if it was read again
-3. the manifest gets its line
+2. the manifest gets its line, and whoever learns next is asked to learn anew
+3. the state is committed with the rule in it, under another numbering of users, items and edges
+   if it was read again: from here on the rule has its effect
 4. a version is learned that goes on from none that knew the events; all is learned anew
 5. it is published as any other: filled, checked, flipped
 6. the state is committed under it
+
+The same command goes on from wherever it was cut off. Before 3 it begins again, and the line that
+is there already is its own; after 3 it goes on with 4. A `goat run` does 4 to 6 as well.
 """
 
 from collections.abc import Mapping
@@ -22,6 +25,7 @@ from numpy.typing import NDArray
 
 from consumers import finetuner, replaying, wiring
 from consumers.errors import NotRepeatable, SettingsError
+from consumers.excised import cut_off, on_record
 from consumers.held_out import Recall, held_out_recall
 from consumers.homes import refuse_members
 from consumers.inputs import Inputs
@@ -87,21 +91,27 @@ def excise(
             raise SettingsError(f"{settings.graph_dir}: no snapshot: there is nothing to excise")
         edges = matching(old.state.graph, rule)
         named = _named(old.state.graph, edges)
-        if dry_run or not len(edges):
+        line = cut_off(settings.manifest, clock, rule, old.state)
+        if dry_run or not (len(edges) or line):
             return _tell({**named, "changed": False}, json_file)
         old.snapshots.acquire()
         before = Picture.of(old.live)
-        measured = held_out_recall(settings, inputs, old.state, rule, clock) if recall else None
-        if in_place:
-            new, events = _taken_out(old, rule), len(edges)
-        else:
-            new = _read_again(settings, inputs, old, rule, stack)
-            events = new.tally.excised - old.tally.excised
-        line = _line(rule, new, named, events, in_place=in_place)
-        version = _publish(settings, model, new, line)
+        again = line is not None
+        measured: Recall | None = None
+        new = old
+        if line is None:
+            if recall:
+                measured = held_out_recall(settings, inputs, old.state, rule, clock)
+            if in_place:
+                new, events = _taken_out(old, rule), len(edges)
+            else:
+                new = _read_again(settings, inputs, old, rule, stack)
+                events = new.tally.excised - old.tally.excised
+            line = _line(rule, new, named, events, in_place=in_place)
+            _take_effect(settings, new, line)
+        version = _publish(settings, model, new)
         after = changes(before, Picture.of(new.live))
-    figures = _figures(named, events, version, after, measured, in_place=in_place)
-    return _tell(figures, json_file)
+    return _tell(_figures(named, line, version, after, measured, again=again), json_file)
 
 
 def _named(graph: Graph, edges: NDArray[np.int64]) -> dict[str, JSON]:
@@ -193,15 +203,21 @@ def _taken_out(old: Pipeline, rule: Rule) -> Pipeline:
 # -- 2 to 6
 
 
-def _publish(settings: Settings, model: ModelConfig, new: Pipeline, line: Excised) -> Version:
-    clock = SystemClock()
-    _commit(new)
-    with closing(Manifest(settings.manifest, clock)) as manifest:
-        manifest.append(line)
+def _take_effect(settings: Settings, new: Pipeline, line: Excised) -> None:
+    """On record first: a rule that holds and that nobody finds would be the worse half."""
+    with closing(Manifest(settings.manifest, SystemClock())) as manifest:
+        if not on_record(manifest.lines, line):
+            manifest.append(line)
     if line.how == "in place":
         why = f"{line.users} from {line.from_us} to {line.to_us} us is excised"
-        name = f"excise-{len(new.state.orderer.rules)}-{new.live.version}"
+        newest = max(Versions(settings.models_dir).numbers(), default=0)
+        name = f"excise-{len(new.state.orderer.rules)}-{newest}"
         Requests(settings.state / finetuner.REQUESTS).ask(name, why)
+    _commit(new)
+
+
+def _publish(settings: Settings, model: ModelConfig, new: Pipeline) -> Version:
+    clock = SystemClock()
     number = int(finetuner.finetune_job(**finetuner.arguments(settings, model)))
     version = Versions(settings.models_dir).open(number)
     with closing(wiring.open_publisher(settings, clock)) as publisher:
@@ -223,18 +239,19 @@ def _commit(pipeline: Pipeline) -> None:
 
 def _figures(
     named: Mapping[str, JSON],
-    events: int,
+    line: Excised,
     version: Version,
     after: Changes,
     measured: Recall | None,
     *,
-    in_place: bool,
+    again: bool,
 ) -> dict[str, JSON]:
     return {
         **named,
         "changed": True,
-        "events": events,
-        "how": "in place" if in_place else "replayed",
+        "gone_on_with": again,
+        "events": line.events,
+        "how": line.how,
         "version": version.number,
         **after.to_json(),
         "held_out_recall": None if measured is None else measured.to_json(),
@@ -252,6 +269,8 @@ def _tell(figures: Mapping[str, JSON], json_file: Path | None) -> int:
     if not figures["changed"]:
         say([*lines, "nothing was changed"])
         return 0
+    if figures["gone_on_with"]:
+        lines = ["an excision that was cut off is gone on with"]
     lines += [
         f"{figures['events']} events left out, {figures['how']}; "
         f"version {figures['version']} is published",

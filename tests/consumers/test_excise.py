@@ -319,3 +319,45 @@ def test_a_publish_that_fails_its_gates_leaves_the_old_vectors(
     with pytest.raises(PublishError, match="refused"):
         excised(mixed, capsys)
     assert stored(mixed, Space.USERS, ["bot-1"]) == [True]
+
+
+def crash(*_: object, **__: object) -> str:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("step", "in_place"),
+    [
+        ("excising._commit", False),  # between 2 and 3
+        ("excising._commit", True),
+        ("finetuner.finetune_job", True),  # between 3 and 4
+        ("wiring.open_publisher", False),  # between 4 and 5
+    ],
+)
+def test_the_command_goes_on_from_where_it_was_cut_off(
+    mixed: Settings, capsys: Any, monkeypatch: pytest.MonkeyPatch,
+    step: str, in_place: bool,
+) -> None:  # fmt: skip
+    """Two lines of one excision, a rule without a line or a version that knows: none is left."""
+    effect = step != "excising._commit"
+    before = [edge for edge in state_of(mixed).graph.edges_by_name() if edge[0][:4] != "bot-"]
+    with monkeypatch.context() as patch:
+        patch.setattr(f"consumers.{step}", crash)
+        with pytest.raises(KeyboardInterrupt):
+            excised(mixed, capsys, in_place=in_place)
+    assert state_of(mixed).orderer.rules == ((BURST,) if effect else ())
+    assert isinstance(manifest(mixed)[-1 - (step[:6] == "wiring")].body, Excised)
+    capsys.readouterr()
+    figures = excised(mixed, capsys, in_place=in_place)
+    how = "in place" if in_place else "replayed"
+    assert (figures["events"], figures["how"], figures["version"]) == (BOTS, how, 3)
+    assert figures["gone_on_with"] is effect
+    assert len([line for line in manifest(mixed) if isinstance(line.body, Excised)]) == 1
+    state = state_of(mixed)
+    assert (state.orderer.rules, state.extra["version"]) == ((BURST,), 3)
+    assert state.graph.edges_by_name() == before
+    version = Versions(mixed.models_dir).open(3)
+    assert (version.meta["base"], version.numbering) == ((2, 0) if in_place else (None, 1))
+    assert version.origin.anew is in_place
+    assert stored(mixed, Space.USERS, ["bot-1"]) == [in_place], "in place names stay"
+    assert not excised(mixed, capsys, in_place=in_place)["changed"]
