@@ -92,7 +92,9 @@ def excise(
         edges = matching(old.state.graph, rule)
         named = _named(old.state.graph, edges)
         line = cut_off(settings.manifest, clock, rule, old.state)
-        if dry_run or not (len(edges) or line):
+        # Edges that are taken out in place are found all the same: their names stay.
+        done = in_place and line is None and rule in old.state.orderer.rules
+        if dry_run or done or not (len(edges) or line):
             return _tell({**named, "changed": False}, json_file)
         old.snapshots.acquire()
         before = Picture.of(old.live)
