@@ -113,7 +113,10 @@ class Watched:
 
 
 def settings(state: Path) -> Settings:
-    return Settings(state=state, lateness_s=LATENESS_S, embedder="given")
+    # Versions are neither held nor written in place: each comes to every step there is.
+    return Settings(
+        state=state, lateness_s=LATENESS_S, embedder="given", harm_window=0, skew_budget=0
+    )
 
 
 def ingest(

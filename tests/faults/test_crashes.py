@@ -102,7 +102,7 @@ def test_readers_return_to_no_earlier_event(
     assert nursery.run(state, "finetune") == 0
     if again:
         assert nursery.run(state, "ingest", **more, limit=whole // 8) == 0
-    killed = nursery.run(state, "ingest", **more, back_after=whole * 7 // 8)
+    killed = nursery.run(state, "ingest", **more, back_after=whole * 25 // 32)
     assert killed == (0 if mark == "never" else -9)
     assert nursery.run(state, "ingest", messages=str(file)) == 0
     notes = (state / "notes").read_text().splitlines()

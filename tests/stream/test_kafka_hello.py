@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from kafka.errors import KafkaTimeoutError
@@ -85,6 +86,7 @@ class Silenced:
     """A client that was let in, and gets no answer after that."""
 
     closed = False
+    _cluster = SimpleNamespace(config={})
 
     def topics(self) -> set[str]:
         raise KafkaTimeoutError("gone")

@@ -67,6 +67,7 @@ def settings_of(
         "qdrant_grpc_port": qdrant.grpc_port,
         "state": state,
         "snapshot_every_s": 1,
+        "harm_window": 0,  # a version is held in tests of that
         **more,
     }
 

@@ -57,6 +57,16 @@ def kept(settings: Settings) -> dict[str, tuple[int, int]]:
     return found
 
 
+def moved(settings: Settings, before: dict[str, tuple[int, int]]) -> Callable[[], bool]:
+    """Whether two partitions or more have been saved by another writer since."""
+
+    def asked() -> bool:
+        now = kept(settings)  # one that is just being replaced may be missing
+        return sum(now.get(p, (0, 0))[0] > w for p, (w, _) in before.items()) >= 2
+
+    return asked
+
+
 def until(what: Callable[[], bool], nap: Callable[[float], None]) -> None:
     deadline = Deadline.after(WITHIN_S)
     while not what():
@@ -121,7 +131,7 @@ def test_partitions_move_and_their_state_with_them(
     before = kept(settings)
 
     second = member()  # joins: some go to it, saved
-    until(lambda: sum(kept(settings)[p][0] > w for p, (w, _) in before.items()) >= 2, nap)
+    until(moved(settings, before), nap)
     send(parts[1])
     until(all_kept, nap)
 
@@ -132,7 +142,7 @@ def test_partitions_move_and_their_state_with_them(
 
     third = member()
     before = kept(settings)
-    until(lambda: sum(kept(settings)[p][0] > w for p, (w, _) in before.items()) >= 2, nap)
+    until(moved(settings, before), nap)
     second.send_signal(signal.SIGSTOP)  # for longer than the group waits
     send(parts[3])
     until(all_kept, nap)  # by the third alone
