@@ -52,7 +52,7 @@ test-unit: $(STAMP) ## The tests that need no server
 	$(BIN)/pytest $(BESIDE) -m "not servers" $(ARGS)
 
 test-faults: $(STAMP) ## Kill, cut, fill and starve it at every mark, on many streams
-	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(BESIDE) tests/faults $(ARGS)
+	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(BESIDE) tests/faults tests/stream/test_graph.py $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts, known holes in dependencies
 	$(BIN)/ruff format --check .
