@@ -29,8 +29,6 @@ from stream.batch import Partition, RecordBatch
 from stream.clock import Clock
 from stream.topic import Topic
 
-CATCH_UP_S = 300.0  # to where readers are, after it was taken over
-
 
 @dataclass(slots=True)
 class Coming:
@@ -151,7 +149,9 @@ class Cell:
         self._hear()
         published = self.lane.check()
         self._follow(published)
-        if not self._reached(lag):
+        waited_s = (self._clock.now_us() - self._began_us) / 1e6
+        lags = {} if lag is None else {self.partition: lag}
+        if not self._frontier.caught_up(self.pipeline.state.positions, lags, waited_s):
             return 0
         self._expect(published)
         written = 0
@@ -276,17 +276,6 @@ class Cell:
             self.lane.bury(pair, gone.users)
         users = user_points(live, touched.users)
         return self.lane.bury(pairs[0], gone.users) and self.lane.write(pairs[0], users)
-
-    def _reached(self, lag: int | None) -> bool:
-        """Whether the stream is where readers are; see `consumers.ingestor`."""
-        positions = self.pipeline.state.positions
-        if self._frontier.reached(positions):
-            return True
-        late = self._clock.now_us() - self._began_us > CATCH_UP_S * 1e6
-        if lag == 0 or late:
-            log.warning("not waited for", partitions=[str(self.partition)], late=late)
-            self._frontier.let_go(set(self._frontier.ahead))
-        return self._frontier.reached(positions)
 
 
 def _unadvised(_: object) -> None:

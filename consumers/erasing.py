@@ -146,7 +146,7 @@ class Erasure:
             self._apply_here(time_us)
         for folder in partitions_in(self.settings.state / FOLDER):
             number = int(folder.name.rpartition("-")[2])
-            self._await(lambda of=folder: newest_in(of), self._sent[number : number + 1])  # type: ignore[misc]
+            self._await(partial(newest_in, folder), self._sent[number : number + 1])
 
     # -- through the topic
 

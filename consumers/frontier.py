@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from consumers.errors import PublishError
+from consumers.logs import log
 from stream.batch import Partition
 from stream.segments import replace_file, sync_folder
 
 HALF = 4_096
+CATCH_UP_S = 300.0  # to where readers are, after a restart
 
 
 class Frontier:
@@ -79,6 +81,32 @@ class Frontier:
         if any(self._written.get(p, -1) < at for p, at in positions.items()):
             self._write({**self._written, **positions})
         return True
+
+    def caught_up(
+        self, positions: Mapping[Partition, int], lag: Mapping[Partition, int], waited_s: float
+    ) -> bool:
+        """As `reached`, but for what is not worth waiting for.
+
+        A partition of which nothing is left to read has been made shorter, or is not ours any more
+        and says nothing; the latter must not hold up the others for ever.
+
+        Parameters
+        ----------
+        lag : messages left to read, where that is known
+        waited_s : float
+            Since the start.
+
+        Raises
+        ------
+        As `reached`.
+        """
+        if self.reached(positions):
+            return True
+        ended, late = {p for p in self.ahead if lag.get(p) == 0}, waited_s > CATCH_UP_S
+        if ended or late:
+            log.warning("not waited for", partitions=sorted(map(str, self.ahead)), late=late)
+            self.let_go(set(self.ahead) if late else ended)
+        return self.reached(positions)
 
     def inherit(self, positions: Mapping[Partition, int]) -> None:
         """Begin where readers have seen effects of another's writes.

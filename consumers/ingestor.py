@@ -27,7 +27,6 @@ from stream.state import JSON
 POLL_TIMEOUT_S = 0.2
 LOOK_EVERY_S = 1.0  # between looks for versions that another process wrote
 FINETUNE_TIMEOUT_S = 3_600.0
-CATCH_UP_S = 300.0  # to where readers are, after a restart
 _RECENT = 64
 
 
@@ -174,21 +173,11 @@ class Ingestor:
         return self.pipeline.publish(everything=everything)
 
     def _behind(self, publisher: Publisher) -> bool:
-        """Whether what is known now is older than what readers see.
-
-        A partition of which nothing is left to read has been made shorter, or is not ours any more
-        and says nothing; the latter must not hold up the others for ever.
-        """
-        frontier, positions = publisher.frontier, self.pipeline.state.positions
-        if frontier.reached(positions):
-            return False
-        lag = self.source.lag()
-        ended = {p for p in frontier.ahead if lag.get(p) == 0}
-        late = self._now_s() - self._began_s > CATCH_UP_S
-        if ended or late:
-            log.warning("not waited for", partitions=sorted(map(str, frontier.ahead)), late=late)
-            frontier.let_go(set(frontier.ahead) if late else ended)
-        return not frontier.reached(positions)
+        """Whether what is known now is older than what readers see."""
+        positions, waited_s = self.pipeline.state.positions, self._now_s() - self._began_s
+        frontier = publisher.frontier
+        lag = self.source.lag() if frontier.ahead else {}
+        return not frontier.caught_up(positions, lag, waited_s)
 
     def _take(self, batch: RecordBatch) -> None:
         if batch.history:
