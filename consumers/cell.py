@@ -211,8 +211,8 @@ class Cell:
         if coming is not None and coming.pair == live and coming.filling is None:
             self.pipeline.live = coming.live
         else:  # another member filled it, or readers were taken back to it
-            self.pipeline.live = self._model(live.version)
-            self.pipeline.live.touch_all()
+            left, self.pipeline.live = self.pipeline.live, self._model(live.version)
+            self.pipeline.live.touch_all(left)
         self._await(None)
         self.pipeline.evaluator.follow(self.pipeline.live)
         self.pipeline.shaper.canaries.again()
@@ -273,9 +273,9 @@ class Cell:
         """Write what was touched under a version into the first of these; bury the gone in all."""
         touched, gone = live.take_touched()
         for pair in pairs[1:]:
-            self.lane.bury(pair, gone.users)
+            self.lane.bury(pair, gone)
         users = user_points(live, touched.users)
-        return self.lane.bury(pairs[0], gone.users) and self.lane.write(pairs[0], users)
+        return self.lane.bury(pairs[0], gone) and self.lane.write(pairs[0], users)
 
 
 def _unadvised(_: object) -> None:

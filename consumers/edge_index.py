@@ -39,7 +39,7 @@ from consumers.index import (
     PointBatch,
     Space,
     Stored,
-    grave,
+    graves,
     point_id,
 )
 from consumers.index_rules import (
@@ -136,13 +136,20 @@ class EdgeIndex:
         _write(shard, points, sequence)
 
     def bury(
-        self, collection: str, space: Space, ids: Sequence[str], *, epoch: int, sequence: int
+        self,
+        collection: str,
+        space: Space,
+        ids: Sequence[str],
+        *,
+        epoch: int,
+        sequence: int,
+        points: Sequence[str] = (),
     ) -> None:
         shard = self._shard(collection)
         check_ids(ids)
-        own = {"epoch": epoch, "seq": sequence, "deleted": True}
-        graves = (qe.Point(point_id(space, i), {}, {**grave(space, i), **own}) for i in ids)
-        _write(shard, graves, sequence)
+        told = graves(space, ids, points, epoch=epoch, sequence=sequence)
+        made = (qe.Point(point, {}, payload) for point, payload in told)
+        _write(shard, made, sequence)
 
     def set_payload(
         self, collection: str, campaigns: Mapping[str, Mapping[str, object]], *, sequence: int

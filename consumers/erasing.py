@@ -20,6 +20,7 @@ from rich.console import Console
 
 from consumers import finetuner, inventory, receipt, wiring
 from consumers.errors import ErasureUnfinished, SettingsError
+from consumers.gone import Gone
 from consumers.heads import tell_rewriting
 from consumers.homes import FOLDER, newest_in, partitions_in
 from consumers.index import MAX_SEQUENCE, Space, point_id, to_rfc3339
@@ -216,7 +217,7 @@ class Erasure:
             pipeline.take(RecordBatch(HERE, np.zeros(1, np.int64), [self._event(time_us)], 1))
             del pipeline.state.positions[HERE]
             if publisher is not None:
-                publisher.remove(users=[self.user])  # whatever version is live
+                publisher.remove(Gone(users=(self.user,)))  # whatever version is live
             self.points = pipeline.publish()
             extra = dict(pipeline.state.extra)
             for _ in range(KEEP):  # each lets the oldest go
@@ -229,8 +230,8 @@ class Erasure:
         versions = Versions(self.settings.models_dir)
         live = 0 if pipeline.publisher is None else pipeline.publisher.live or 0
         if live != pipeline.live.version and live in versions.numbers():
-            pipeline.live = pipeline.live.successor(versions.open(live))
-            pipeline.live.touch_all()
+            left, pipeline.live = pipeline.live, pipeline.live.successor(versions.open(live))
+            pipeline.live.touch_all(left)
             pipeline.evaluator.follow(pipeline.live)
 
     def _model(self) -> ModelConfig:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.errors import PublishError, UnknownPoint
-from consumers.index import ALL, Candidate, Gone, PointBatch, Space, VectorIndex
+from consumers.gone import NOBODY, Departed, Gone
+from consumers.index import ALL, Candidate, PointBatch, Space, VectorIndex
 from consumers.joint import Joint
 from consumers.manifest_steps import Collections, Gates, Origin
 
 NO_POINTS = PointBatch((), np.zeros((0, 0), np.float32), ())
-_NOBODY = Gone()
 _Row = tuple[NDArray[np.float32], Mapping[str, object]]
 
 
@@ -56,7 +56,7 @@ class Filling:
         self.collections = collections
         self.origin = origin
         self.sequence = sequence
-        self.removed: dict[Space, set[str]] = {space: set() for space in Space}
+        self._removed = Departed()
         self.campaigns: dict[str, Mapping[str, object]] = {}
         self._index = index
         self._thresholds = thresholds
@@ -104,7 +104,7 @@ class Filling:
         self,
         users: PointBatch = NO_POINTS,
         items: PointBatch = NO_POINTS,
-        gone: Gone = _NOBODY,
+        gone: Gone = NOBODY,
     ) -> Gates | None:
         """Check what was filled, flip both aliases to it, and record it in the manifest.
 
@@ -135,15 +135,22 @@ class Filling:
             for name in names:
                 self._changed[space].pop(name, None)
             self._changed[space].update({name: (vector, said) for name, vector, said in rows})
-        self.removed[Space.ITEMS].update(gone.items)
-        if self._joint is None:
-            self.removed[Space.USERS].update(gone.users)
-        else:
+        self.remove(gone)
+        if self._joint is not None:
             self._joint.erased += len(gone.users)
             self._check_current()
             if self._joint.waits_for():
                 return None
         return self._publish(self)
+
+    def remove(self, gone: Gone) -> None:
+        """Have these buried before readers see any of it."""
+        self._removed.note(gone)
+
+    @property
+    def removed(self) -> Gone:
+        """All who were removed since it was begun."""
+        return self._removed.gone
 
     def go_live(
         self, changed: Callable[[Collection[Space]], tuple[PointBatch, PointBatch, Gone]]

@@ -106,14 +106,6 @@ class PointBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
-    """Names of users that were erased and of items that were removed."""
-
-    users: tuple[str, ...] = ()
-    items: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Conditions:
     """What a candidate must fulfil; all of those that are given.
 
@@ -244,11 +236,21 @@ class VectorIndex(Protocol):
         ...
 
     def bury(
-        self, collection: str, space: Space, ids: Sequence[str], *, epoch: int, sequence: int
+        self,
+        collection: str,
+        space: Space,
+        ids: Sequence[str],
+        *,
+        epoch: int,
+        sequence: int,
+        points: Sequence[str] = (),
     ) -> None:
         """Replace points by tombstones, fenced like `upsert`; they need not exist.
 
-        The tombstone of a user does not hold its id: see `grave`.
+        Parameters
+        ----------
+        points : ids of points (`point_id`), optional
+            Of users whose own ids are not known any more.
         """
         ...
 
@@ -367,9 +369,15 @@ def point_id(space: Space, external_id: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{space}/{external_id}"))
 
 
-def grave(space: Space, external_id: str) -> dict[str, object]:
-    """What a tombstone says beside its own fields: of an item its id, of a user nothing."""
-    return {"id": external_id} if space is Space.ITEMS else {}
+def graves(
+    space: Space, ids: Sequence[str], points: Sequence[str], *, epoch: int, sequence: int
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Ids and payloads of tombstones; that of an item holds its id, that of a user does not."""
+    own: dict[str, object] = {"epoch": epoch, "seq": sequence, "deleted": True}
+    for name in ids:
+        yield point_id(space, name), {"id": name, **own} if space is Space.ITEMS else own
+    for point in points:
+        yield point, own
 
 
 def item_payload(

@@ -345,7 +345,8 @@ class Ingestor:
         progress: dict[str, JSON] = {"warming": self._warming, "since_finetune": noted}
         progress["embedder"] = self.pipeline.texts.name
         publisher = self.pipeline.publisher
-        progress["behind"] = publisher is not None and bool(publisher.frontier.ahead)
+        waits = publisher is not None and (publisher.frontier.ahead or self.pipeline.live.departed)
+        progress["behind"] = bool(waits)
         with span("commit"):
             if publisher is not None:
                 publisher.flush()

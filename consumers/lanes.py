@@ -5,18 +5,17 @@ the disk (`consumers.frontier`) and before it writes. So if it still was, its of
 before it was taken over from, and its successor, who reads them after that, writes nothing older.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from consumers.errors import PublishError
+from consumers.gone import Gone
 from consumers.index import PointBatch, Space, VectorIndex
 from consumers.mandate import Mandate, Record
 from consumers.manifest_steps import Collections, Filled
 from consumers.publications import Publications
 from stream.batch import Partition
 from stream.clock import Clock
-
-Users = PointBatch | Sequence[str]
 
 
 class Lanes:
@@ -83,16 +82,18 @@ class Lane:
         PublishError
             If they cannot be written.
         """
-        return self._with(pair, self._index.upsert, users)
+        return not len(users) or self._with(pair, self._index.upsert, users)
 
-    def bury(self, pair: Collections, users: Sequence[str]) -> bool:
+    def bury(self, pair: Collections, gone: Gone) -> bool:
         """Leave tombstones of users in a pair of collections; whether the pair is there.
 
         Raises
         ------
         As `write`.
         """
-        return self._with(pair, self._index.bury, users)
+        if not (gone.users or gone.points):
+            return True
+        return self._with(pair, self._index.bury, gone.users, points=gone.points)
 
     def filled(self, pair: Collections, users: int) -> bool:
         """Say that all users are in a pair that is coming; whether it still is.
@@ -115,13 +116,14 @@ class Lane:
         """Make all writes durable."""
         self._index.flush()
 
-    def _with(self, pair: Collections, write: Callable[..., None], users: Users) -> bool:
-        if not len(users):
-            return True
+    def _with(
+        self, pair: Collections, write: Callable[..., None], *what: object, **more: object
+    ) -> bool:
         self.check()
         sequence = self._mandate.next_sequence()
         try:
-            write(pair.users, Space.USERS, users, epoch=pair.version, sequence=sequence)
+            own = {"epoch": pair.version, "sequence": sequence}
+            write(pair.users, Space.USERS, *what, **own, **more)
         except PublishError:
             published = self._record.refresh()
             if pair == published.coming or pair in published.kept:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.features import features_of
-from consumers.index import Gone
+from consumers.gone import Departed, Gone
 from consumers.preferences import Preferences
 from consumers.versions import Version
 from model.cold import place
@@ -72,8 +72,7 @@ class LiveModel:
         self._items: set[int] = set()
         self._told = False  # what was touched is handed out as it comes
         self._since: Growing[np.bool_] | None = None  # users touched, where that is known
-        self._gone_users: dict[str, None] = {}
-        self._gone_items: dict[str, None] = {}
+        self.departed = Departed()
 
     @property
     def ready(self) -> bool:
@@ -142,9 +141,8 @@ class LiveModel:
                 self._since.reserve(len(self.graph.users))[applied.touched_users] = True
             self._items.update(applied.touched_items.tolist())
             self._items.update(applied.announced_items.tolist())
-            self._gone_users.update(dict.fromkeys(applied.erased_users))
-            names = (self.graph.items.name(i) for i in applied.removed_items.tolist())
-            self._gone_items.update(dict.fromkeys(names))
+            removed = (self.graph.items.name(i) for i in applied.removed_items.tolist())
+            self.departed.note(Gone(tuple(applied.erased_users), tuple(removed)))
         if self.last.age < age:  # the landmark moved, and with it every item's score
             self._items.update(range(len(self.graph.items)))
 
@@ -156,15 +154,23 @@ class LiveModel:
             self._users.update(self._alike.profiled.user.tolist())
             self._alike = self._look_around()
 
-    def touch_all(self) -> None:
-        """Whatever is published of this version is out of date."""
+    def touch_all(self, left: "LiveModel | None" = None) -> None:
+        """Whatever is published of this version is out of date.
+
+        Parameters
+        ----------
+        left : LiveModel, optional
+            The one in use so far: whoever has still to be buried has to be under this one.
+        """
+        if left is not None:
+            self.departed.note(left.departed.gone)
         self._users.update(range(len(self.graph.users)))
         self._items.update(range(len(self.graph.items)))
 
     @property
     def pending(self) -> int:
-        """Users that `take_touched` would give, and those of them that are gone."""
-        return len(self._users) + len(self._gone_users)
+        """Users that `take_touched` would give, and those gone."""
+        return len(self._users) + len(self.departed)
 
     def since_made(self, known: int) -> NDArray[np.int32]:
         """Users touched since it was made, when the version before had been told of all others.
@@ -184,10 +190,9 @@ class LiveModel:
         """What has changed since the last call, and what is no more."""
         self._told = True
         users, items = (np.array(sorted(s), np.int32) for s in (self._users, self._items))
-        gone = Gone(tuple(self._gone_users), tuple(self._gone_items))
-        for taken in (self._users, self._items, self._gone_users, self._gone_items):
-            taken.clear()
-        return Touched(users, items), gone
+        self._users.clear()
+        self._items.clear()
+        return Touched(users, items), self.departed.take()
 
     def refreshed(
         self, *, users: NDArray[np.int32] | None = None, items: NDArray[np.int32] | None = None
@@ -196,12 +201,13 @@ class LiveModel:
 
         But for who is gone and came back: the tombstone follows, and then they must again.
         """
-        for written, touched, gone, names in (
-            (users, self._users, self._gone_users, self.graph.users),
-            (items, self._items, self._gone_items, self.graph.items),
+        gone = self.departed.gone
+        for written, touched, told, names in (
+            (users, self._users, gone.users, self.graph.users),
+            (items, self._items, gone.items, self.graph.items),
         ):
             if written is not None:
-                back = names.find(list(gone)).tolist() if gone else []
+                back = names.find(list(told)).tolist() if told else []
                 touched.difference_update(set(written.tolist()).difference(back))
 
     # -- vectors

@@ -71,7 +71,8 @@ class Pipeline:
     ) -> SnapshotInfo:
         """Make all that was taken so far durable, with the offsets it came from."""
         self.dead_letters.flush()
-        self.state.extra = {**progress, "tally": self.tally.to_json(), "version": self.live.version}
+        own: dict[str, JSON] = {"tally": self.tally.to_json(), "version": self.live.version}
+        self.state.extra = {**progress, **own, "gone": self.live.departed.to_json()}
         parts = (self.live, self.evaluator, self.trial, self.campaigns, self.shaper)
         self.state.arrays = {k: v for part in parts for k, v in part.to_arrays().items()}
         return self.snapshots.commit(self.state, advise=advise)

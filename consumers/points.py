@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.campaigns import Campaigns
-from consumers.index import Gone, PointBatch, Space, item_payload
+from consumers.gone import Gone
+from consumers.index import PointBatch, Space, item_payload
 from consumers.live import LiveModel
 from stream.catalog import ItemRecord
 

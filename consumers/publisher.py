@@ -10,7 +10,8 @@ from pathlib import Path
 from consumers.errors import PublishError
 from consumers.filling import Filling, Thresholds
 from consumers.frontier import Frontier
-from consumers.index import ANY, Candidate, Conditions, Gone, Names, PointBatch, Space, VectorIndex
+from consumers.gone import NOBODY, Gone
+from consumers.index import ANY, Candidate, Conditions, Names, PointBatch, Space, VectorIndex
 from consumers.joint import Joint
 from consumers.mandate import GENERATION_BITS, Mandate, Record
 from consumers.manifest_steps import (
@@ -29,7 +30,6 @@ from consumers.recovery import flip, lost, restore_aliases
 from consumers.steps import Back, Going, unwatched
 from stream.clock import Clock
 
-_NOBODY = Gone()
 _NO_ORIGIN = Origin()
 _THRESHOLDS = Thresholds()
 
@@ -213,14 +213,12 @@ class Publisher:
         return kept
 
     def refresh(
-        self, version: int, points: Mapping[Space, PointBatch], gone: Gone = _NOBODY
+        self, version: int, points: Mapping[Space, PointBatch], gone: Gone = NOBODY
     ) -> None:
         """Bury what is gone, then write what has changed, in the pair that is kept; as `push`."""
         self.mandate.check()
-        pair, sequence = self.kept(version), self.mandate.next_sequence()
-        for space, ids in {Space.USERS: gone.users, Space.ITEMS: gone.items}.items():
-            if space in self.spaces:
-                self._bury(pair, space, ids, sequence)
+        pair = self.kept(version)
+        self._bury(pair, gone, self.mandate.next_sequence())
         self._write(pair, points)
 
     # -- changes to the live version
@@ -250,7 +248,7 @@ class Publisher:
             raise PublishError(f"vectors of version {version}, but {live.version} is live")
         return self._write(live, {Space.ITEMS: items, Space.USERS: users})
 
-    def remove(self, *, users: Collection[str] = (), items: Collection[str] = ()) -> None:
+    def remove(self, gone: Gone) -> None:
         """Leave tombstones of users and items, in every version that is or may become live.
 
         Raises
@@ -258,15 +256,14 @@ class Publisher:
         Superseded
             If a newer publisher has taken over.
         """
+        if gone == NOBODY:
+            return
         self.mandate.check()
-        for space, ids in {Space.USERS: users, Space.ITEMS: items}.items():
-            if not ids or space not in self.spaces:
-                continue
-            if self._filling is not None and self._filling.open:
-                self._filling.removed[space].update(ids)
-            sequence = self.mandate.next_sequence()
-            for pair in self.published.kept:
-                self._bury(pair, space, ids, sequence)
+        if self._filling is not None and self._filling.open:
+            self._filling.remove(gone)
+        sequence = self.mandate.next_sequence()
+        for pair in self.published.kept:
+            self._bury(pair, gone, sequence)
 
     def tell(self, campaigns: Mapping[str, Mapping[str, object]]) -> None:
         """Set fields of the items of campaigns, in every version that is or may become live.
@@ -325,8 +322,7 @@ class Publisher:
         pair = filling.collections
         with self.mandate.writing():
             sequence = self.mandate.next_sequence()
-            for space, ids in filling.removed.items():
-                self._bury(pair, space, sorted(ids), sequence)
+            self._bury(pair, filling.removed, sequence)
             self.index.set_payload(pair.items, filling.campaigns, sequence=sequence)
             filling.catch_up(self.mandate.next_sequence())
             self.on_step(Going.CAUGHT_UP)  # 4
@@ -356,9 +352,20 @@ class Publisher:
                 self.index.upsert(name, space, batch, epoch=pair.version, sequence=sequence)
         return sequence
 
-    def _bury(self, pair: Collections, space: Space, ids: Collection[str], sequence: int) -> None:
-        name = pair.of(space)
-        self.index.bury(name, space, list(ids), epoch=pair.version, sequence=sequence)
+    def _bury(self, pair: Collections, gone: Gone, sequence: int) -> None:
+        for space, ids, points in (
+            (Space.USERS, gone.users, gone.points),
+            (Space.ITEMS, gone.items, ()),
+        ):
+            if (ids or points) and space in self.spaces:
+                self.index.bury(
+                    pair.of(space),
+                    space,
+                    ids,
+                    epoch=pair.version,
+                    sequence=sequence,
+                    points=points,
+                )
 
     def give_up(self) -> None:
         """Drop a filling that will not go live."""

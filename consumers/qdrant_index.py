@@ -27,7 +27,7 @@ from consumers.index import (
     PointBatch,
     Space,
     Stored,
-    grave,
+    graves,
     point_id,
 )
 from consumers.index_rules import (
@@ -151,16 +151,20 @@ class QdrantIndex:
         self._write(collection, points, sequence)
 
     def bury(
-        self, collection: str, space: Space, ids: Sequence[str], *, epoch: int, sequence: int
+        self,
+        collection: str,
+        space: Space,
+        ids: Sequence[str],
+        *,
+        epoch: int,
+        sequence: int,
+        points: Sequence[str] = (),
     ) -> None:
         check_ids(ids)
         self._dim(collection)
-        own = {"epoch": epoch, "seq": sequence, "deleted": True}
-        points = (
-            q.PointStruct(id=point_id(space, i), vector={}, payload={**grave(space, i), **own})
-            for i in ids
-        )
-        self._write(collection, points, sequence)
+        told = graves(space, ids, points, epoch=epoch, sequence=sequence)
+        made = (q.PointStruct(id=point, vector={}, payload=payload) for point, payload in told)
+        self._write(collection, made, sequence)
 
     def set_payload(
         self, collection: str, campaigns: Mapping[str, Mapping[str, object]], *, sequence: int

@@ -40,7 +40,7 @@ def go_back(pipeline: Pipeline, coming: LiveModel) -> Iterator[None]:
     """
     publisher, number = pipeline.publisher, coming.version
     if publisher is None or publisher.live == number:
-        coming.touch_all()
+        coming.touch_all(pipeline.live)
         _take_over(pipeline, coming)
         return iter(())
     joint = publisher.begin_again(number)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from consumers.backlog import BacklogWatch
 from consumers.campaigns import Campaigns
 from consumers.canaries import Canaries
-from consumers.index import Gone, PointBatch, Space
+from consumers.gone import Gone
+from consumers.index import PointBatch, Space
 from consumers.live import LiveModel
 from consumers.points import BOTH, changes, item_points, user_points
 from consumers.publisher import Publisher
@@ -170,7 +171,7 @@ class Shaper:
         users, items, gone = self.changes(
             live, campaigns, publisher.spaces, held=held, everything=everything
         )
-        publisher.remove(users=gone.users, items=gone.items)
+        publisher.remove(gone)
         if Space.USERS in publisher.spaces:
             users = self.canaries.among(users, live)
         publisher.push(users, items)
@@ -204,7 +205,7 @@ class Shaper:
         self.shaped.touched += len(touched.users) + len(touched.items)
         # An erased user's clicks must not be told by a popularity of before, and two landmarks
         # make no order.
-        everything |= bool(gone.users) or live.last.age < self._age
+        everything |= bool(gone.users or gone.points) or live.last.age < self._age
         self._age = live.last.age
         users = self._users_due(touched.users, now_us, everything=everything)
         items = self._items_due(live, touched.items, now_us, held=held, everything=everything)

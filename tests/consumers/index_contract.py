@@ -256,6 +256,18 @@ class IndexContract:
         assert stored is not None and set(stored.payload) == {"epoch", "seq", "deleted"}
         assert list(index.ids(users)) == ["bob"]
 
+    def test_a_point_is_buried_whose_name_is_not_known(
+        self, index: VectorIndex, users: str
+    ) -> None:
+        index.upsert(users, Space.USERS, batch(["ann", "bob"]), epoch=1, sequence=3)
+        ann, eve = (point_id(Space.USERS, name) for name in ("ann", "eve"))
+        index.bury(users, Space.USERS, [], epoch=1, sequence=2, points=[ann])
+        assert index.count(users) == 2
+        index.bury(users, Space.USERS, [], epoch=1, sequence=4, points=[ann, eve])
+        assert list(index.ids(users)) == ["bob"]
+        stored, unknown = index.fetch(users, Space.USERS, ["ann", "eve"])
+        assert stored is not None and stored.deleted and unknown is not None and unknown.deleted
+
     def test_one_tombstone_can_be_swept(self, index: VectorIndex, users: str) -> None:
         index.bury(users, Space.USERS, ["ann", "bob"], epoch=1, sequence=2)
         index.sweep(users, 3, [point_id(Space.USERS, "ann")])

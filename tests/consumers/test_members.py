@@ -10,6 +10,7 @@ from consumers import programs, wiring
 from consumers.edge_index import EdgeIndex
 from consumers.errors import SettingsError, Superseded
 from consumers.frontier import Frontier
+from consumers.gone import Gone
 from consumers.homes import FOLDER, FRONTIER, Home, newest_in, partitions_in, refuse_members
 from consumers.index import Space
 from consumers.inputs import Inputs
@@ -74,7 +75,7 @@ def test_who_was_taken_over_from_writes_nothing(lanes: Callable[[], Lanes]) -> N
     assert after.generation > other.generation > before.generation
     for forbidden in (
         lambda: before.write(PAIR, points(["u1"], 2)),
-        lambda: before.bury(PAIR, ["u1"]),
+        lambda: before.bury(PAIR, Gone(users=("u1",))),
         lambda: before.filled(PAIR, 1),
         before.check,
     ):

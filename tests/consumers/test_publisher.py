@@ -8,6 +8,7 @@ import pytest
 
 from consumers.errors import PublishError, UnknownPoint
 from consumers.filling import Thresholds, overlap
+from consumers.gone import Gone
 from consumers.index import Candidate, Names, PointBatch, Space, VectorIndex
 from consumers.mandate import GENERATION_BITS
 from consumers.manifest_steps import Published
@@ -251,11 +252,11 @@ def test_sequences_rise_even_when_the_manifest_is_behind(
 
 def test_removed_points_are_gone_from_every_version_kept(opened: Open, index: VectorIndex) -> None:
     publisher = opened()
-    publisher.remove(users=["u1"], items=["i1"])
+    publisher.remove(Gone(users=("u1",), items=("i1",)))
     publish(publisher, 1)
     publish(publisher, 2)
     best = publisher.candidates("u1", 1)[0].id
-    publisher.remove(items=[best], users=["u2"])
+    publisher.remove(Gone(items=(best,), users=("u2",)))
     assert best not in {c.id for c in publisher.candidates("u1", 60)}
     with pytest.raises(UnknownPoint):
         publisher.candidates("u2", 1)
@@ -272,7 +273,7 @@ def test_what_is_removed_while_a_version_is_filled_does_not_come_with_it(
     publish(publisher, 1)
     filling = publisher.begin(2, DIM)
     filling.add(Space.ITEMS, points(ITEMS, 1))
-    publisher.remove(items=["i5"], users=["u5"])
+    publisher.remove(Gone(items=("i5",), users=("u5",)))
     filling.add(Space.USERS, points(USERS, 2))
     filling.commit()
     assert index.count("t-items-2") == 59
@@ -283,9 +284,9 @@ def test_what_is_removed_while_a_version_is_filled_does_not_come_with_it(
 def test_sweeping_spares_this_generation(opened: Open, index: VectorIndex) -> None:
     first = opened()
     publish(first, 1)
-    first.remove(items=["i1"])
+    first.remove(Gone(items=("i1",)))
     second = opened()
-    second.remove(items=["i2"])
+    second.remove(Gone(items=("i2",)))
     second.sweep()
     old, new = index.fetch("t-items-1", Space.ITEMS, ["i1", "i2"])
     assert old is None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from consumers.errors import PublishError, Superseded
+from consumers.gone import Gone
 from consumers.index import Space, VectorIndex
 from consumers.manifest import Manifest
 from consumers.manifest_steps import Opened
@@ -34,7 +35,7 @@ def test_an_older_publisher_must_stop(opened: Open, index: VectorIndex) -> None:
     new = opened()
     acts: list[Callable[[], object]] = [
         lambda: old.push(points(["u1"], 1), NONE),
-        lambda: old.remove(items=["i1"]),
+        lambda: old.remove(Gone(items=("i1",))),
         lambda: old.begin(3, DIM),
         old.rollback,
         old.sweep,

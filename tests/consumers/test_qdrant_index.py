@@ -17,6 +17,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
 from consumers import local
 from consumers.errors import PublishError, ServerUnavailable, SettingsError
+from consumers.gone import Gone
 from consumers.index import Names, PointBatch, Space, item_payload
 from consumers.local_process import free_ports
 from consumers.local_qdrant import QdrantAddress
@@ -222,7 +223,7 @@ def test_versions_crashes_and_rollback_on_the_server(
     publisher.push(points(["u"], 2), points(["d"], 9))
     assert [c.id for c in publisher.candidates("u", 2)] == ["d", "c"]
     publisher.rollback(1)
-    publisher.remove(items=["c"])
+    publisher.remove(Gone(items=("c",)))
     assert [c.id for c in publisher.candidates("u", 2)] == ["b", "a"]
     publisher.sweep()
     publisher.flush()

@@ -105,6 +105,9 @@ def points(index: VectorIndex, oracle: StreamOracle, found: Found) -> None:
             found.regressed.append(f"user {user}")
     if (count := index.count(aliases[NAMES.users])) > len(users):
         found.doubled.append(f"{count} users, {len(users)} expected")
+    there = len(oracle.items - oracle.removed)
+    if (count := index.count(aliases[NAMES.items])) > there:
+        found.doubled.append(f"{count} items, {there} expected")
     shown = sorted(set(names) - oracle.removed)
     for item, point in zip(
         shown, index.fetch(aliases[NAMES.items], Space.ITEMS, shown), strict=True

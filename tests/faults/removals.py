@@ -11,6 +11,7 @@ from typing import Any, Final
 from consumers import edge_index
 from consumers.cell import Cell
 from consumers.frontier import Frontier
+from consumers.gone import Departed
 from consumers.homes import Home
 from consumers.joint import Joint
 from consumers.lanes import Lane, Lanes
@@ -142,12 +143,18 @@ def again() -> None:
     Publisher.begin_again = lambda self, version: None  # type: ignore[method-assign]
 
 
+def gone() -> None:
+    """Nobody remembers after a restart who has still to be buried."""
+    Departed.restore = lambda self, said: None  # type: ignore[method-assign]
+
+
 NOTICED: Final[Mapping[Callable[[], None], str]] = {
     fence: HIGHER,
     generation: "tests/consumers/test_publisher_recovery.py::test_an_older_publisher_must_stop",
     frontier: f"{CRASHES}[Step.STOPPED-0]",
     fsync: f"{POWER}[snapshot]",
     rename: ANY_MOMENT,
+    gone: "tests/faults/test_crashes.py::test_who_is_gone_while_it_catches_up_is_buried",
     dedup: f"{CRASHES}[Step.STOPPED-0]",
     offset: f"{CRASHES}[Step.ANNOUNCED-0]",
     inherited: f"{GROUP}[0]",

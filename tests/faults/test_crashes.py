@@ -9,11 +9,14 @@ import os
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from consumers.edge_index import EdgeIndex
+from consumers.index import Space
 from consumers.retraining import ROLLBACKS
 from consumers.steps import Back, Going
 from model.version import Written
@@ -21,6 +24,7 @@ from stream.snapshot import Step
 from tests.faults.conftest import Nursery
 from tests.faults.judged import events_before, judge, topic, verdict
 from tests.faults.nursery import WRITE
+from tests.faults.topic import erasure, partition_of
 
 SEEDS = int(os.environ.get("GOAT_FAULTS", "1"))
 MARKS = [f"{type(s).__name__}.{s.name}" for steps in (Step, Going, Written) for s in steps]
@@ -134,6 +138,39 @@ def test_a_kill_while_it_catches_up_leaves_nobody_behind(
     assert nursery.run(state, "ingest", messages=str(file)) == 0
     found = verdict(state, 0)
     assert not found, vars(found)
+
+
+def test_who_is_gone_while_it_catches_up_is_buried(nursery: Nursery, folder: Path) -> None:
+    """As above, of an erased user and a removed item, whom no later event would touch."""
+    state, parts = folder / "state", [list(part) for part in topic(0)]
+    state.mkdir()
+    at = json.loads(parts[0][-1])["occurred_at"]
+    item, user = (
+        next(iter(sorted(some)))
+        for some in (
+            judge(0).items - judge(0).removed,
+            {u for u in judge(0).users if partition_of(u).number == 0},
+        )
+    )
+    goners = ((Space.USERS, user), (Space.ITEMS, item))
+    gone = {"type": "item_removed", "event_id": "gone", "occurred_at": at, "item_id": item}
+    parts[0] += [erasure(int(user.removeprefix("user-")), at), json.dumps(gone).encode(), b"{}"]
+    file, longer = folder / "messages.json", folder / "longer.json"
+    file.write_text(json.dumps([[m.decode("latin-1") for m in p] for p in topic(0)]))
+    longer.write_text(json.dumps([[m.decode("latin-1") for m in p] for p in parts]))
+    assert nursery.run(state, "ingest", messages=str(file), limit=1_000) == 0
+    assert nursery.run(state, "finetune") == 0
+    assert nursery.run(state, "ingest", messages=str(file)) == 0
+    tail = {"messages": str(longer), "every_s": 100.0}
+    assert nursery.run(state, "ingest", **tail, batch=1_000, mark=WRITE, occurrence=1) < 0
+    assert nursery.run(state, "ingest", **tail, batch=1, limit=2) == 0  # readers may be ahead
+    with closing(EdgeIndex(state / "index")) as index:
+        before = [index.fetch(f"t-{s}-1", s, [name]) for s, name in goners]
+    assert all(point is not None and not point.deleted for [point] in before)
+    assert nursery.run(state, "ingest", **tail) == 0
+    with closing(EdgeIndex(state / "index")) as index:
+        after = [index.fetch(f"t-{s}-1", s, [name]) for s, name in goners]
+    assert all(point is None or point.deleted for [point] in after)
 
 
 def test_the_streams_are_worth_it() -> None:

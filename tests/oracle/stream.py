@@ -36,6 +36,7 @@ class StreamOracle:
     counts: Counter[str] = field(default_factory=Counter)
     removed: set[str] = field(default_factory=set)
     users: set[str] = field(default_factory=set)
+    items: set[str] = field(default_factory=set)
 
     def feed(self, partition: int, message: bytes) -> None:
         """Take the next message of a partition."""
@@ -53,6 +54,8 @@ class StreamOracle:
             return
         self.counts["applied"] += 1
         self.counts[event.kind.name.lower()] += 1
+        if event.item:
+            self.items.add(event.item)
         if event.kind < Kind.ITEM:
             self.users.add(event.user)
         elif event.kind is Kind.ERASE_USER:
