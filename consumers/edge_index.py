@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from consumers.edge_filter import LIVING, fence, of_campaign, to_filter, tombstones
 from consumers.edge_shard import DROPPED, NEW, make_shard, mend, records, rewrite_shard
 from consumers.errors import IndexLocked, PublishError, UnknownPoint
+from consumers.gone import graves
 from consumers.index import (
     ANY,
     CHUNK,
@@ -39,7 +40,6 @@ from consumers.index import (
     PointBatch,
     Space,
     Stored,
-    graves,
     point_id,
 )
 from consumers.index_rules import (

@@ -6,7 +6,7 @@ erased user's name must not outlive him in a file, so it is the id of his point 
 his tombstone tells as well.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -70,3 +70,14 @@ class Departed:
         """Put back what `to_json` gave; nothing of a snapshot that has none."""
         points, items = (tuple(cast(list[str], said.get(name, []))) for name in ("points", "items"))
         self.note(Gone(items=items, points=points))
+
+
+def graves(
+    space: Space, ids: Sequence[str], points: Sequence[str], *, epoch: int, sequence: int
+) -> Iterator[tuple[str, dict[str, object]]]:
+    """Ids and payloads of tombstones; that of an item holds its id, that of a user does not."""
+    own: dict[str, object] = {"epoch": epoch, "seq": sequence, "deleted": True}
+    for name in ids:
+        yield point_id(space, name), {"id": name, **own} if space is Space.ITEMS else own
+    for point in points:
+        yield point, own

@@ -369,17 +369,6 @@ def point_id(space: Space, external_id: str) -> str:
     return str(uuid.uuid5(NAMESPACE, f"{space}/{external_id}"))
 
 
-def graves(
-    space: Space, ids: Sequence[str], points: Sequence[str], *, epoch: int, sequence: int
-) -> Iterator[tuple[str, dict[str, object]]]:
-    """Ids and payloads of tombstones; that of an item holds its id, that of a user does not."""
-    own: dict[str, object] = {"epoch": epoch, "seq": sequence, "deleted": True}
-    for name in ids:
-        yield point_id(space, name), {"id": name, **own} if space is Space.ITEMS else own
-    for point in points:
-        yield point, own
-
-
 def item_payload(
     *,
     title: str | None = None,

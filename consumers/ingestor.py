@@ -17,6 +17,7 @@ from consumers.publisher import Publisher
 from consumers.retraining import Requests
 from consumers.returning import go_back
 from consumers.scheduler import Scheduler
+from consumers.sweeping import Sweeper
 from consumers.tracing import span
 from consumers.versions import Version, Versions
 from stream.batch import RecordBatch
@@ -81,6 +82,7 @@ class Ingestor:
     _committed_s: float = 0.0
     _looked_s: float = 0.0
     _warming: bool = False
+    _sweeper: Sweeper = field(default_factory=Sweeper)
     _adoption: Generator[None] | None = None
     _rate: deque[tuple[float, int]] = field(
         default_factory=lambda: deque[tuple[float, int]](maxlen=_RECENT)
@@ -349,6 +351,7 @@ class Ingestor:
         progress["behind"] = bool(waits)
         with span("commit"):
             if publisher is not None:
+                self._sweeper.look(publisher, self.clock.now_us())
                 publisher.flush()
             info = self.pipeline.commit(progress, self.source.advise)
         positions = {str(partition): offset for partition, offset in info.positions.items()}

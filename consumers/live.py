@@ -157,10 +157,7 @@ class LiveModel:
     def touch_all(self, left: "LiveModel | None" = None) -> None:
         """Whatever is published of this version is out of date.
 
-        Parameters
-        ----------
-        left : LiveModel, optional
-            The one in use so far: whoever has still to be buried has to be under this one.
+        Whoever has still to be buried under ``left``, the one in use so far, has to be under this.
         """
         if left is not None:
             self.departed.note(left.departed.gone)
@@ -201,10 +198,10 @@ class LiveModel:
 
         But for who is gone and came back: the tombstone follows, and then they must again.
         """
-        gone = self.departed.gone
+        gone, graph = self.departed.gone, self.graph
         for written, touched, told, names in (
-            (users, self._users, gone.users, self.graph.users),
-            (items, self._items, gone.items, self.graph.items),
+            (users, self._users, gone.users, graph.users),
+            (items, self._items, gone.items, graph.items),
         ):
             if written is not None:
                 back = names.find(list(told)).tolist() if told else []

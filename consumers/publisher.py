@@ -286,14 +286,17 @@ class Publisher:
         """Delete tombstones of sequences below ``before``, by default those before every writer's.
 
         A write that was fenced off by a tombstone is not any more when it is gone: only sweep what
-        no publisher may still be writing.
+        no publisher may still be writing; see `consumers.sweeping`.
         """
         self.mandate.check()
-        oldest = min(self.published.holders.values())
-        limit = oldest << GENERATION_BITS if before is None else before
+        mine = self.mandate.generation << GENERATION_BITS
+        limit = mine if before is None else before
+        # Members write users, each in a generation of its own.
+        oldest = min(self.published.holders.values()) << GENERATION_BITS
+        limits = {Space.ITEMS: limit, Space.USERS: limit if oldest >= mine else min(limit, oldest)}
         for pair in self.published.kept:
-            for name in (pair.items, pair.users):
-                self.index.sweep(name, limit)
+            for space, below in limits.items():
+                self.index.sweep(pair.of(space), below)
 
     def flush(self) -> None:
         """Make all writes durable: call it before recording elsewhere that they were made."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from qdrant_client import models as q
 
 from consumers.errors import PublishError, UnknownPoint
+from consumers.gone import graves
 from consumers.index import (
     ANY,
     BUILD_WIDTH,
@@ -27,7 +28,6 @@ from consumers.index import (
     PointBatch,
     Space,
     Stored,
-    graves,
     point_id,
 )
 from consumers.index_rules import (

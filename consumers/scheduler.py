@@ -76,11 +76,9 @@ class Scheduler:
         self._lock = threading.Lock()
         self._running = False
         self._again = False
-        spawn = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(
-            max_workers=1, pool_kwargs={"mp_context": spawn, "initializer": die_with_parent}
+        self._scheduler = BackgroundScheduler(
+            executors={"default": _Worker(self._ended)}, timezone=UTC
         )
-        self._scheduler = BackgroundScheduler(executors={"default": pool}, timezone=UTC)
         self._scheduler.add_listener(self._on_start, EVENT_JOB_SUBMITTED)
         self._scheduler.add_listener(self._on_end, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR)
         self._job = self._scheduler.add_job(
@@ -152,16 +150,39 @@ class Scheduler:
 
     def _on_end(self, event: JobExecutionEvent) -> None:
         error = None if event.exception is None else f"{event.exception!r}\n{event.traceback}"
-        self._outcomes.put(Outcome(value=event.retval, error=error))
+        self._ended(Outcome(value=event.retval, error=error))
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._outcomes.put(outcome)
         with self._lock:
             again, self._again, self._running = self._again, False, False
         if again:
             self._scheduler.modify_job(_JOB, next_run_time=datetime.now(UTC))
 
 
+class _Worker(ProcessPoolExecutor):  # type: ignore[misc] # it has no types
+    """The process of the job. If it is killed that is told, and the next run gets another.
+
+    APScheduler does the latter, but tells nobody that the job has ended: it only logs that.
+    """
+
+    def __init__(self, told: Callable[[Outcome], None]) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        own = {"mp_context": spawn, "initializer": die_with_parent}
+        super().__init__(max_workers=1, pool_kwargs=own)
+        self._told = told
+
+    def _run_job_error(self, job_id: str, exc: BaseException, traceback: object = None) -> None:
+        super()._run_job_error(job_id, exc, traceback)
+        error = f"its process was killed, by a lack of memory or by somebody: {exc}"
+        self._told(Outcome(value=None, error=error))
+
+
 def die_with_parent() -> None:
     """Ask the kernel to end this worker when its parent dies, even by SIGKILL (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    # An interrupt at the terminal reaches the whole group: the parent decides what it means.
+    # An interrupt at the terminal reaches the whole group, and so does what a supervisor sends it:
+    # the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

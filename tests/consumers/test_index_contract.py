@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from consumers.edge_index import EdgeIndex
-from consumers.index import (
-    VectorIndex,
-)
+from consumers.index import VectorIndex
 from consumers.local_qdrant import QdrantAddress
 from consumers.qdrant_index import QdrantIndex
 from tests.consumers.backlog_contract import BacklogContract
+from tests.consumers.burial_contract import BurialContract
 from tests.consumers.campaign_contract import CampaignContract
 from tests.consumers.index_contract import IndexContract
 
@@ -25,7 +24,7 @@ def memory() -> Iterator[Path]:
         yield Path(folder)
 
 
-class TestEdgeIndex(IndexContract, CampaignContract, BacklogContract):
+class TestEdgeIndex(IndexContract, BurialContract, CampaignContract, BacklogContract):
     @pytest.fixture(scope="class")
     @classmethod
     def index(cls, memory: Path) -> Iterator[VectorIndex]:
@@ -34,7 +33,7 @@ class TestEdgeIndex(IndexContract, CampaignContract, BacklogContract):
         index.close()
 
 
-class TestQdrantIndex(IndexContract, CampaignContract, BacklogContract):
+class TestQdrantIndex(IndexContract, BurialContract, CampaignContract, BacklogContract):
     @pytest.fixture(scope="class")
     @classmethod
     def index(cls, qdrant: QdrantAddress) -> Iterator[VectorIndex]:

@@ -10,9 +10,11 @@ from consumers.errors import PublishError, UnknownPoint
 from consumers.filling import Thresholds, overlap
 from consumers.gone import Gone
 from consumers.index import Candidate, Names, PointBatch, Space, VectorIndex
-from consumers.mandate import GENERATION_BITS
+from consumers.mandate import GENERATION_BITS, Mandate, Record
 from consumers.manifest_steps import Published
 from consumers.publisher import Publisher
+from consumers.sweeping import GRACE_US, Sweeper
+from stream.clock import ManualClock
 from tests.consumers.publishing import DIM, ITEMS, NONE, USERS, Open, epoch, points, publish, stored
 
 # -- whole versions
@@ -293,3 +295,38 @@ def test_sweeping_spares_this_generation(opened: Open, index: VectorIndex) -> No
     assert new is not None and new.deleted
     second.sweep(2**52)
     assert index.fetch("t-items-1", Space.ITEMS, ["i2"]) == [None]
+
+
+def test_members_users_are_swept_by_what_the_oldest_of_them_may_still_write(
+    opened: Open, index: VectorIndex
+) -> None:
+    publish(opened(), 1)
+    member = Mandate(Record(opened().record.path, ManualClock()), index, "ads[0]")
+    own = {"epoch": 1, "sequence": member.next_sequence()}
+    index.bury("t-users-1", Space.USERS, ["u1"], **own)
+    publisher = opened()
+    publisher.remove(Gone(users=("u2",), items=("i2",)))
+    publisher.sweep(publisher.mandate.next_sequence())
+    users = index.fetch("t-users-1", Space.USERS, ["u1", "u2"])
+    assert all(point is not None and point.deleted for point in users)
+    assert index.fetch("t-items-1", Space.ITEMS, ["i2"]) == [None]
+
+
+def test_the_dead_are_swept_when_their_grace_is_over(opened: Open, index: VectorIndex) -> None:
+    publisher, sweeper = opened(), Sweeper()
+    publish(publisher, 1)
+
+    def buried() -> list[str]:
+        found = zip(ITEMS, index.fetch("t-items-1", Space.ITEMS, ITEMS), strict=True)
+        return [name for name, point in found if point is not None and point.deleted]
+
+    publisher.remove(Gone(items=("i1",)))
+    sweeper.look(publisher, 0)
+    publisher.remove(Gone(items=("i2",)))
+    sweeper.look(publisher, GRACE_US - 1)
+    assert buried() == ["i1", "i2"]
+    sweeper.look(publisher, GRACE_US)
+    assert buried() == ["i2"]
+    sweeper.look(publisher, 2 * GRACE_US)
+    assert buried() == []
+    assert index.count("t-items-1") == len(ITEMS) - 2

@@ -57,6 +57,30 @@ def test_a_job_that_fails_says_how() -> None:
     assert "nonsense" in outcome.error
 
 
+def test_a_worker_that_is_killed_is_told_and_the_next_run_gets_another(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    killed = f"touch {mark}; kill -9 $PPID; sleep 60"
+    scheduler = Scheduler(
+        subprocess.getoutput, {"cmd": f"if [ -e {mark} ]; then echo well; else {killed}; fi"}
+    )
+    scheduler.start()
+    scheduler.request()
+    outcome = scheduler.wait(PATIENCE_S)
+    assert outcome.value is None and outcome.error is not None
+    assert "its process was killed" in outcome.error
+    scheduler.request()
+    assert scheduler.wait(PATIENCE_S).value == "well"
+    scheduler.close()
+
+
+def test_what_is_sent_to_the_whole_group_does_not_end_a_run() -> None:
+    scheduler = Scheduler(subprocess.getoutput, {"cmd": "kill -TERM $PPID; echo lived"})
+    scheduler.start()
+    scheduler.request()
+    assert scheduler.wait(PATIENCE_S).value == "lived"
+    scheduler.close()
+
+
 def test_events_fall_due_at_the_stated_count() -> None:
     scheduler = Scheduler(textwrap.dedent, {"text": "x"}, every_events=10)
     assert scheduler.due_in() == 10

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from consumers import edge_index
+from consumers import edge_index, qdrant_index
 from consumers.cell import Cell
 from consumers.frontier import Frontier
 from consumers.gone import Departed
@@ -37,11 +37,17 @@ HIGHER = (
     "tests/consumers/test_index_contract.py::TestEdgeIndex::"
     "test_only_a_higher_sequence_replaces[5-False]"
 )
+STORM = "tests/system/test_storm.py::test_nothing_goes_back_and_nobody_rises_from_the_dead"
 
 
 def fence() -> None:
     """Writes of an older sequence replace newer ones."""
     edge_index.fence = lambda sequence: None  # type: ignore[assignment,return-value]
+
+
+def servers_fence() -> None:
+    """The same on a server."""
+    qdrant_index.fence = lambda sequence: None  # type: ignore[assignment,return-value]
 
 
 def generation() -> None:
@@ -150,6 +156,7 @@ def gone() -> None:
 
 NOTICED: Final[Mapping[Callable[[], None], str]] = {
     fence: HIGHER,
+    servers_fence: STORM,
     generation: "tests/consumers/test_publisher_recovery.py::test_an_older_publisher_must_stop",
     frontier: f"{CRASHES}[Step.STOPPED-0]",
     fsync: f"{POWER}[snapshot]",
