@@ -218,10 +218,10 @@ class Ingestor:
                 self._failed("fine-tune", outcome.error)
         if self._now_s() - self._looked_s < LOOK_EVERY_S or not self._may_turn_to_others():
             return
-        self._looked_s = self._now_s()
         publisher = self.pipeline.publisher
         if publisher is not None and self._behind(publisher):
             return
+        self._looked_s = self._now_s()
         self._roll_back()
         if self.replay or self._adoption:
             return

@@ -30,6 +30,7 @@ from tests.faults.topic import PARTITIONS, TOPIC, Topic, partition_of
 
 EVERY_S = 15.0
 BATCH = 6
+MEMBERS_BATCH = 2  # so few that versions come, and readers return, while members are on their way
 
 
 class Held(Topic):
@@ -214,7 +215,7 @@ class Group:
             news,
             self.clock,
             Stop(),
-            batch=BATCH,
+            batch=MEMBERS_BATCH,
             snapshot_every_s=EVERY_S,
         )
         self.members.append(member)

@@ -28,6 +28,9 @@ GROUP = (
     "test_whoever_keeps_a_partition_nothing_is_lost_doubled_or_goes_back"
 )
 CRASHES = "tests/faults/test_crashes.py::test_a_kill_at_any_mark_changes_nothing"
+CATCHING_UP = (
+    "tests/faults/test_crashes.py::test_a_kill_while_it_catches_up_leaves_nobody_behind[30]"
+)
 POWER = "tests/faults/test_power.py::test_what_was_written_survives_a_power_cut"
 ANY_MOMENT = (
     "tests/faults/test_power.py::"
@@ -158,7 +161,7 @@ NOTICED: Final[Mapping[Callable[[], None], str]] = {
     fence: HIGHER,
     servers_fence: STORM,
     generation: "tests/consumers/test_publisher_recovery.py::test_an_older_publisher_must_stop",
-    frontier: f"{CRASHES}[Step.STOPPED-0]",
+    frontier: CATCHING_UP,
     fsync: f"{POWER}[snapshot]",
     rename: ANY_MOMENT,
     gone: "tests/faults/test_crashes.py::test_who_is_gone_while_it_catches_up_is_buried",

@@ -28,7 +28,7 @@ from tests.faults.topic import erasure, partition_of
 
 SEEDS = int(os.environ.get("GOAT_FAULTS", "1"))
 MARKS = [f"{type(s).__name__}.{s.name}" for steps in (Step, Going, Written) for s in steps]
-SEVERAL = {"Step.SEGMENTS": 120, "Written.FILES": 3, WRITE: 80}  # reports of a mark in a run
+SEVERAL = {"Step.SEGMENTS": 120, "Written.FILES": 3, WRITE: 40}  # reports of a mark in a run
 KILLS = 3
 
 
