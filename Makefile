@@ -35,7 +35,7 @@ endif
 $(foreach v,UV_DEFAULT_INDEX UV_INDEX UV_FIND_LINKS,$(if $(strip $($(v))),,$(eval unexport $(v))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-faults check audit sbom format bench constraints clean
+.PHONY: help setup run test test-unit test-faults test-long check audit sbom format bench constraints clean
 
 help: ## Show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,7 +52,10 @@ test-unit: $(STAMP) ## The tests that need no server
 	$(BIN)/pytest $(BESIDE) -m "not servers" $(ARGS)
 
 test-faults: $(STAMP) ## Kill, cut, fill and starve it at every mark, on many streams
-	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(BESIDE) tests/faults tests/stream/test_graph.py $(ARGS)
+	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(BESIDE) tests/faults $(ARGS)
+
+test-long: $(STAMP) ## Take each guard away and see a test fail; the longest streams
+	GOAT_LONG=1 $(BIN)/pytest $(BESIDE) tests/faults/test_removals.py tests/stream/test_graph.py $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts, known holes in dependencies
 	$(BIN)/ruff format --check .

@@ -5,6 +5,7 @@ of it is a fresh program within milliseconds. It reads one JSON object a line: w
 which occurrence of which mark it is to die by SIGKILL. It answers with how that ended.
 """
 
+import gc
 import json
 import os
 import signal
@@ -232,6 +233,7 @@ def forked(work: Callable[[], None], log: Path) -> int:
 
 
 def main() -> None:
+    gc.freeze()  # or every fork copies what its collector looks at
     for line in sys.stdin:
         order = json.loads(line)
         status = forked(lambda order=order: run(order), Path(order["log"]))  # type: ignore[misc]

@@ -8,9 +8,8 @@ import pytest
 
 from tests.faults.conftest import ROOT
 from tests.faults.removals import NOTICED
-from tests.faults.test_crashes import SEEDS
 
-pytestmark = pytest.mark.skipif(SEEDS == 1, reason="part of make test-faults")
+pytestmark = pytest.mark.skipif("GOAT_LONG" not in os.environ, reason="part of make test-long")
 
 
 @pytest.mark.parametrize("guard", NOTICED, ids=lambda guard: guard.__name__)

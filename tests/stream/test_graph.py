@@ -42,7 +42,7 @@ KINDS = [
     Kind.ITEM_REMOVED,
 ]
 
-LONG = 1_500 if "GOAT_FAULTS" in os.environ else 400  # streams of 200; all in `make test-faults`
+LONG = 1_500 if "GOAT_LONG" in os.environ else 400  # streams of 200; all in `make test-long`
 
 
 @st.composite
