@@ -122,6 +122,7 @@ class Soak:
     _last: list[bytes] = field(default_factory=list[bytes])
     _program: "subprocess.Popen[bytes] | None" = None
     _paused: bool = False
+    _torn: Path | None = None
 
     # -- what goes on
 
@@ -203,6 +204,9 @@ class Soak:
         """Only what the newest snapshot alone has: an older one is whole, as after a real tear."""
         self.killed()
         newest, *older = sorted((self.state / "graph" / "snapshots").glob("*.json"))[::-1]
+        if newest == self._torn:  # no other has come since: a second tear is not promised anything
+            return
+        self._torn = newest
         before = "".join(path.read_text() for path in older)
         logs = json.loads(newest.read_bytes())["body"]["logs"]
         named = {piece["file"] for pieces in logs.values() for piece in pieces}
