@@ -35,6 +35,7 @@ from consumers.index import VECTOR, Names, PointBatch, Space, point_id
 from consumers.local_qdrant import QdrantAddress
 from consumers.publisher import Publisher
 from consumers.qdrant_index import QdrantIndex
+from consumers.scheduler import die_with_parent
 from stream.clock import SystemClock
 
 NAMES = Names.of("rollback")
@@ -80,6 +81,7 @@ class Share:
 
 def ask(address: QdrantAddress, share: Share, stop: Event, out: Any) -> None:
     """Ask until told to stop, or for so many; puts counts of who met whom."""
+    die_with_parent()
     client = QdrantClient(address.url, grpc_port=address.grpc_port, prefer_grpc=True)
     rng, batch = np.random.default_rng(share.seed), share.batch
     seen, failed, asked = Counter[str](), 0, 0
