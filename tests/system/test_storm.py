@@ -27,7 +27,7 @@ from stream.clock import ManualClock
 DIM = 4
 NAMES = Names.of("storm")
 IDS = {Space.USERS: [f"u{n}" for n in range(200)], Space.ITEMS: [f"i{n}" for n in range(200)]}
-ROUNDS = 250
+ROUNDS = 120
 
 Write = Callable[[], None]
 
@@ -218,7 +218,7 @@ def test_nothing_goes_back_and_nobody_rises_from_the_dead(
     second, storm = opened(2)
     for n in range(ROUNDS):
         pushed(second, rng, numbers)
-        if n % 50 == 25:
+        if n % 40 == 25:
             with pytest.raises(Superseded):
                 pushed(first, rng, numbers)
     over.set()
