@@ -27,6 +27,7 @@ from consumers.renumbered import renumbered
 from consumers.versions import Versions
 from stream.batch import Partition, RecordBatch
 from stream.clock import Clock
+from stream.errors import StoreUnwritable
 from stream.topic import Topic
 
 
@@ -183,7 +184,11 @@ class Cell:
         self.lane.flush()
         live = self.pipeline.live
         behind = self.behind or live.pending > 0
-        self.pipeline.commit({"behind": behind}, _unadvised)
+        try:
+            self.pipeline.commit({"behind": behind}, _unadvised)
+        except StoreUnwritable:
+            self.lane.check()  # whoever has taken over meanwhile deletes the folder that is ours
+            raise
         self._home.forget(self.lane.generation)
 
     def close(self) -> None:
