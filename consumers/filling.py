@@ -56,7 +56,7 @@ class Filling:
         self.collections = collections
         self.origin = origin
         self.sequence = sequence
-        self._removed = Departed()
+        self.removed = Departed()
         self.campaigns: dict[str, Mapping[str, object]] = {}
         self._index = index
         self._thresholds = thresholds
@@ -135,22 +135,13 @@ class Filling:
             for name in names:
                 self._changed[space].pop(name, None)
             self._changed[space].update({name: (vector, said) for name, vector, said in rows})
-        self.remove(gone)
+        self.removed.note(gone)
         if self._joint is not None:
             self._joint.erased += len(gone.users)
             self._check_current()
             if self._joint.waits_for():
                 return None
         return self._publish(self)
-
-    def remove(self, gone: Gone) -> None:
-        """Have these buried before readers see any of it."""
-        self._removed.note(gone)
-
-    @property
-    def removed(self) -> Gone:
-        """All who were removed since it was begun."""
-        return self._removed.gone
 
     def go_live(
         self, changed: Callable[[Collection[Space]], tuple[PointBatch, PointBatch, Gone]]

@@ -66,9 +66,10 @@ class Departed:
         points = self._points | {point_id(Space.USERS, user): None for user in self._users}
         return {"points": [*points], "items": [*self._items]}
 
-    def restore(self, said: Mapping[str, JSON]) -> None:
+    def restore(self, said: JSON) -> None:
         """Put back what `to_json` gave; nothing of a snapshot that has none."""
-        points, items = (tuple(cast(list[str], said.get(name, []))) for name in ("points", "items"))
+        told = cast(Mapping[str, list[str]], said or {})
+        points, items = (tuple(told.get(name, ())) for name in ("points", "items"))
         self.note(Gone(items=items, points=points))
 
 

@@ -39,7 +39,7 @@ from stream.ordering import Orderer
 from stream.segments import replace_file, sync_folder
 from stream.sink import NoLetters
 from stream.snapshot import SnapshotStore
-from stream.state import JSON, State
+from stream.state import State
 
 
 def wait_for_members(settings: Settings, pipeline: Pipeline) -> Callable[[], None]:
@@ -152,7 +152,7 @@ def _pipeline(settings: Settings, state: State, folder: Path, clock: Clock) -> P
 def _restore(pipeline: Pipeline, versions: Versions) -> None:
     """Put back what the pipeline itself adds to a snapshot."""
     state = pipeline.state
-    pipeline.live.departed.restore(cast(Mapping[str, JSON], state.extra.get("gone", {})))
+    pipeline.live.departed.restore(state.extra.get("gone"))
     pipeline.tally = Tally.from_json(cast(Mapping[str, object], state.extra["tally"]))
     if number := int(str(state.extra["version"])):
         try:

@@ -260,7 +260,7 @@ class Publisher:
             return
         self.mandate.check()
         if self._filling is not None and self._filling.open:
-            self._filling.remove(gone)
+            self._filling.removed.note(gone)
         sequence = self.mandate.next_sequence()
         for pair in self.published.kept:
             self._bury(pair, gone, sequence)
@@ -289,11 +289,11 @@ class Publisher:
         no publisher may still be writing; see `consumers.sweeping`.
         """
         self.mandate.check()
-        mine = self.mandate.generation << GENERATION_BITS
-        limit = mine if before is None else before
+        limit = self.mandate.generation << GENERATION_BITS if before is None else before
         # Members write users, each in a generation of its own.
-        oldest = min(self.published.holders.values()) << GENERATION_BITS
-        limits = {Space.ITEMS: limit, Space.USERS: limit if oldest >= mine else min(limit, oldest)}
+        holders = self.published.holders.items()
+        theirs = (held << GENERATION_BITS for lane, held in holders if lane != WHOLE)
+        limits = {Space.ITEMS: limit, Space.USERS: min((limit, *theirs))}
         for pair in self.published.kept:
             for space, below in limits.items():
                 self.index.sweep(pair.of(space), below)
@@ -325,7 +325,7 @@ class Publisher:
         pair = filling.collections
         with self.mandate.writing():
             sequence = self.mandate.next_sequence()
-            self._bury(pair, filling.removed, sequence)
+            self._bury(pair, filling.removed.gone, sequence)
             self.index.set_payload(pair.items, filling.campaigns, sequence=sequence)
             filling.catch_up(self.mandate.next_sequence())
             self.on_step(Going.CAUGHT_UP)  # 4

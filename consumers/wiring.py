@@ -50,7 +50,7 @@ from stream.simulator_source import SimulatorSource
 from stream.sink import DeadLetterSink, FileDeadLetters
 from stream.snapshot import SnapshotStore
 from stream.source import Source
-from stream.state import JSON, State
+from stream.state import State
 from stream.topic import Topic
 from stream.view import GraphConfig
 
@@ -326,7 +326,7 @@ def _restore(pipeline: Pipeline, versions: Versions) -> None:
     if number := int(str(extra["version"])):
         pipeline.live.use(versions.open(number))
     pipeline.live.restore(arrays)
-    pipeline.live.departed.restore(cast(Mapping[str, JSON], extra.get("gone", {})))
+    pipeline.live.departed.restore(extra.get("gone"))
     pipeline.evaluator.restore(arrays)
     pipeline.campaigns.restore(arrays)
     pipeline.shaper.restore(arrays)
