@@ -1,6 +1,8 @@
 """What members share, and what is refused; how they behave together: tests/faults/test_group.py."""
 
+import shutil
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from consumers.homes import FOLDER, FRONTIER, Home, newest_in, partitions_in, re
 from consumers.index import Space
 from consumers.inputs import Inputs
 from consumers.item_news import FILE, News, NewsReader, NewsWriter
-from consumers.joining import joined, same_partitions
+from consumers.joining import joined, open_cell, same_partitions
 from consumers.lanes import Lanes
 from consumers.lifecycle import Stop
 from consumers.live import LiveModel
@@ -82,6 +84,23 @@ def test_who_was_taken_over_from_writes_nothing(lanes: Callable[[], Lanes]) -> N
         with pytest.raises(Superseded, match=r"has taken over the users of ads\[0\] from"):
             forbidden()
     assert other.write(PAIR, points(["u2"], 3))  # another partition is another matter
+
+
+def test_who_is_taken_over_from_in_the_midst_of_a_commit_lets_go(
+    lanes: Callable[[], Lanes], tmp_path: Path
+) -> None:
+    settings, news = Settings(state=tmp_path), NewsReader(tmp_path)
+    cell = open_cell(settings, A, lanes(), news, SystemClock())
+
+    def taken_over(_: object) -> None:
+        """It sleeps, and its successor deletes what it has left."""
+        cell.pipeline.snapshots.step = lambda _: None
+        open_cell(settings, A, lanes(), news, SystemClock()).close()
+        shutil.rmtree(tmp_path / FOLDER / "ads-0" / f"{cell.lane.generation:010}")
+
+    cell.pipeline.snapshots.step = taken_over
+    with closing(cell), pytest.raises(Superseded):
+        cell.commit()
 
 
 def test_what_is_on_its_way_loses_to_the_successor(lanes: Callable[[], Lanes]) -> None:
