@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import Producer
 
 from stream.batch import Partition
 from stream.clock import SystemClock
@@ -11,6 +10,7 @@ from stream.deadline import Deadline
 from stream.errors import SourceError
 from stream.kafka_source import KafkaConfig, KafkaSource
 from stream.kafka_topics import KafkaCluster, ensure_topic
+from tests.producer import producer_of
 
 TOPIC = "members"
 
@@ -45,7 +45,7 @@ def test_a_member_that_was_killed_reads_on_under_its_name_and_fences_what_is_lef
     kafka: str, open_member: Open
 ) -> None:
     ensure_topic(KafkaCluster(kafka), TOPIC, Deadline.after(30))
-    producer = Producer({"bootstrap.servers": kafka})
+    producer = producer_of(kafka)
     producer.produce(TOPIC, b"first")
     assert producer.flush(30) == 0
     killed = open_member("one")

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 
 from consumers import local_kafka
 from consumers.local_cache import cache_dir
@@ -16,6 +15,7 @@ from stream.deadline import Deadline
 from stream.errors import SourceError
 from stream.kafka_source import KafkaConfig, KafkaSource
 from stream.kafka_topics import KafkaCluster, ensure_topic, topics
+from tests.producer import producer_of
 
 Broker = tuple[ServerProcess, str]
 
@@ -37,7 +37,7 @@ def source(bootstrap: str, group: str, stall_after_s: float) -> KafkaSource:
 
 
 def produce(bootstrap: str, *values: bytes) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap})
+    producer = producer_of(bootstrap)
     for value in values:
         producer.produce("t", value)
     assert producer.flush(30) == 0

@@ -5,13 +5,13 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import Producer
 
 from stream.batch import Partition
 from stream.deadline import Deadline
 from stream.errors import RetentionPassed, SourceError
 from stream.kafka_reader import KafkaReader, ReaderConfig
 from stream.kafka_topics import KafkaCluster, ensure_topic
+from tests.producer import producer_of
 
 names = map("reader-{}-{}".format, itertools.repeat(os.getpid()), itertools.count())
 
@@ -21,7 +21,7 @@ def topic(kafka: str) -> str:
     """A topic of two partitions: three messages in the first, one in the second."""
     name = next(names)
     ensure_topic(KafkaCluster(kafka), name, Deadline.after(30), partitions=2)
-    producer = Producer({"bootstrap.servers": kafka, "log_level": 0})
+    producer = producer_of(kafka)
     for partition, value in ((0, b"a"), (0, b"b"), (0, b"c"), (1, b"z")):
         producer.produce(name, value, partition=partition)
     assert producer.flush(30) == 0

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pytest
-from confluent_kafka import Producer
 from kafka import KafkaAdminClient, TopicPartition
 
 from stream.batch import Partition, RecordBatch
@@ -14,6 +13,7 @@ from stream.deadline import Deadline
 from stream.errors import RetentionPassed, SourceError
 from stream.kafka_source import KafkaConfig, KafkaSource
 from stream.kafka_topics import KafkaCluster, ensure_topic
+from tests.producer import producer_of
 
 names = map("topic-{}".format, itertools.count())
 
@@ -63,7 +63,7 @@ def produce(
     partition: int = 0,
     headers: list[tuple[str, bytes]] | None = None,
 ) -> None:
-    producer = Producer({"bootstrap.servers": bootstrap, "message.max.bytes": 30_000_000})
+    producer = producer_of(bootstrap, message_max_bytes=30_000_000)
     for value in values:
         producer.produce(topic, value, partition=partition, headers=headers or [])
     assert producer.flush(30) == 0
@@ -298,7 +298,7 @@ class TestTransactions:
     ) -> None:
         topic = make_topic()
         for word, commits in (("kept", True), ("aborted", False)):
-            producer = Producer({"bootstrap.servers": kafka, "transactional.id": f"{topic}-{word}"})
+            producer = producer_of(kafka, transactional_id=f"{topic}-{word}")
             producer.init_transactions(30)
             producer.begin_transaction()
             for value in (word, word):

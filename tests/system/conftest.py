@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer
 
 from consumers.feed import key_of
 from consumers.local_qdrant import QdrantAddress
@@ -17,6 +17,7 @@ from stream.batch import Partition
 from stream.deadline import Deadline
 from stream.kafka_topics import KafkaCluster, ensure_topic
 from stream.sink import DeadLetter
+from tests.producer import producer_of
 from tests.system.authority import Authority
 from tests.system.guarded_kafka import GuardedKafka, guarded_kafka
 from tests.system.guarded_qdrant import GuardedQdrant, guarded_qdrant
@@ -109,9 +110,7 @@ def make_topic(kafka: str) -> MakeTopic:
 @pytest.fixture
 def produce(kafka: str) -> Produce:
     """Send messages with another client library, keyed by user as producers should."""
-    producer = Producer(
-        {"bootstrap.servers": kafka, "message.max.bytes": 4_000_000, "log_level": 0}
-    )
+    producer = producer_of(kafka, message_max_bytes=4_000_000)
 
     def send(topic: str, messages: Sequence[bytes]) -> None:
         for message in messages:

@@ -32,6 +32,7 @@ from stream.clock import SystemClock
 from stream.deadline import Deadline
 from stream.kafka_source import KafkaConfig
 from tests.oracle.stream import StreamOracle
+from tests.producer import producer_of
 
 COUNTS = ("events_in", "applied", "duplicates", "dead_letters", "late", "capped")
 WITHIN_S = 60.0
@@ -102,7 +103,7 @@ class FaultyTopic:
         self.admin.delete_records([where])[where].result(30)
 
     def producer(self, **more: object) -> Producer:
-        return Producer({**self._quiet, **more})
+        return producer_of(self.bootstrap, **more)
 
     def send(
         self,

@@ -229,7 +229,7 @@ def test_transactions_count_when_they_are_committed(topic: FaultyTopic) -> None:
     after = [(0, m) for n, m in stream[cut + 60 :] if n == 0]
 
     def transaction(name: str, part: list[Message], end: Callable[[Any], None]) -> None:
-        producer = topic.producer(**{"transactional.id": f"{topic.name}-{name}"})
+        producer = topic.producer(transactional_id=f"{topic.name}-{name}")
         producer.init_transactions(30)
         producer.begin_transaction()
         for n, value in part:
@@ -262,7 +262,7 @@ def test_what_was_aborted_may_be_deleted(topic: FaultyTopic) -> None:
     stream = [(0, m) for n, m in messages(12) if n == 0]
     topic.make(1)
     topic.send(stream[:50])
-    producer = topic.producer(**{"transactional.id": topic.name})
+    producer = topic.producer(transactional_id=topic.name)
     producer.init_transactions(30)
     producer.begin_transaction()
     for _, value in stream[50:]:

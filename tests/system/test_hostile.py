@@ -15,7 +15,6 @@ from zlib import crc32
 
 import numpy as np
 import pytest
-from confluent_kafka import Producer
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +34,7 @@ from stream.kafka_sink import LETTER_BYTES
 from stream.ordering import Orderer
 from stream.simulator import Simulator, SimulatorConfig
 from stream.sink import DeadLetter
+from tests.producer import producer_of
 
 GOOD, HOSTILE = 10_000, 1_000
 PARTITIONS = 2
@@ -237,9 +237,7 @@ def test_good_messages_do_not_notice_hostile_ones(
     good = list(Simulator(SimulatorConfig(GOOD, users=300, items=200), rng))
     partitions = placed(good, rng)
     topic = make_topic(PARTITIONS, max_message_bytes="2000000")
-    producer = Producer(
-        {"bootstrap.servers": kafka, "message.max.bytes": 2_000_000, "log_level": 0}
-    )
+    producer = producer_of(kafka, message_max_bytes=2_000_000)
     for number, messages in enumerate(partitions):
         for message in messages:
             value = message.value or None  # a tombstone
