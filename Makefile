@@ -24,6 +24,8 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --all-extras --universal --python
   --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where it is set, every program of ours would compile torch anew, for seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
 # uv reads its own variables; a person or a machine has set up pip's.
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 export UV_INDEX ?= $(PIP_EXTRA_INDEX_URL)

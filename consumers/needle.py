@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -20,6 +20,9 @@ TELLING: Final = 6
 ERASED: Final = "(erased)"
 USER_FIELDS: Final = frozenset({"user", "user_id", "users", "name"})
 ID_FIELDS: Final = frozenset({"id", "event_id", "refers_to", "request_id"})
+
+Span = tuple[int, int]
+"""From a byte on, up to another."""
 
 
 class Needle:
@@ -118,7 +121,7 @@ class Needle:
                 return True
         return self.in_text(str(line.get("detail", "")))
 
-    def in_bytes(self, content: Any, within: bytes = b"") -> int:
+    def in_bytes(self, content: Any, within: bytes = b"", spans: Iterable[Span] = ()) -> int:
         """How often a binary file holds it, as UTF-8, UTF-16 or JSON; 0 for an id that is short.
 
         Parameters
@@ -126,22 +129,25 @@ class Needle:
         content : bytes-like with `find`
         within : bytes
             Characters with which an id goes on, beside letters and digits.
+        spans : where to look, and nowhere else; everywhere if there are none
         """
         if not self.telling:
             return 0
         raws = {one.encode() for one in self._spellings}
         raws |= {self.user.encode(code) for code in ("utf-16-le", "utf-16-be")}
-        return sum(_occurrences(content, raw, within) for raw in raws)
+        where = tuple(spans) or ((0, len(content)),)
+        return sum(_occurrences(content, raw, within, span) for raw in raws for span in where)
 
 
-def _occurrences(content: Any, raw: bytes, within: bytes) -> int:
-    found, at = 0, content.find(raw)
+def _occurrences(content: Any, raw: bytes, within: bytes, span: Span) -> int:
+    start, stop = span
+    found, at = 0, content.find(raw, start, stop)
     while at >= 0:
         before = content[at - 1 : at] if at else b""
         after = content[at + len(raw) : at + len(raw) + 1]
         apart = not any(one.isalnum() or (one and one in within) for one in (before, after))
         found += apart or _counted(before, len(raw))
-        at = content.find(raw, at + 1)
+        at = content.find(raw, at + 1, stop)
     return found
 
 

@@ -29,6 +29,7 @@ from stream.sink import NoLetters
 from stream.snapshot import SnapshotStore
 from stream.state import State
 from tests.consumers.ledgers import MODEL, run, settings, told
+from tests.copies import copy_of
 
 STDOUT = Path("-")
 MESSAGES, BOTS = 1_500, 240
@@ -65,7 +66,7 @@ def events_of(folder: Path) -> Inputs:
 @pytest.fixture
 def mixed(root: Path, tmp_path: Path) -> Settings:
     """The state with the bots in it, to be altered."""
-    shutil.copytree(root / "mixed", tmp_path / "mixed")
+    copy_of(root / "mixed", tmp_path / "mixed")
     return settings(tmp_path / "mixed" / "state", batch=333)
 
 

@@ -28,6 +28,7 @@ from stream.batch import Partition, RecordBatch
 from stream.clock import SystemClock
 from stream.snapshot import SnapshotStore
 from tests.consumers.ledgers import LIMIT, run, settings, told
+from tests.copies import copy_of
 
 STDOUT = Path("-")
 TOPIC = Partition("t", 0)
@@ -49,7 +50,7 @@ def events_of(root: Path) -> Inputs:
 
 @pytest.fixture
 def copied(ran: Settings, tmp_path: Path) -> Settings:
-    shutil.copytree(ran.state.parent, tmp_path / "root")
+    copy_of(ran.state.parent, tmp_path / "root")
     return settings(tmp_path / "root" / "state", batch=333)
 
 
