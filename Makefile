@@ -11,7 +11,10 @@ COVERAGE_FLOOR ?= 97
 WORKERS ?= logical
 # Of each mark, in `make test-faults`
 STREAMS ?= 20
-BESIDE := -n $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+BESIDE := -n $(WORKERS) --maxprocesses 4
+# What a file's tests share is made once. Faults share nothing: each goes where there is room.
+BY_FILE := $(BESIDE) --dist loadfile --no-loadscope-reorder
+EACH := $(BESIDE) --dist worksteal
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -48,16 +51,16 @@ run: $(STAMP) ## Watch simulated events become candidates: make run ARGS="--help
 	$(BIN)/goat run $(ARGS)
 
 test: $(STAMP) ## All tests, with real Kafka and Qdrant servers, and the coverage floor
-	$(BIN)/pytest $(BESIDE) --cov --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
+	$(BIN)/pytest $(BY_FILE) --cov --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
 
 test-unit: $(STAMP) ## The tests that need no server
-	$(BIN)/pytest $(BESIDE) -m "not servers" $(ARGS)
+	$(BIN)/pytest $(BY_FILE) -m "not servers" $(ARGS)
 
 test-faults: $(STAMP) ## Kill, cut, fill and starve it at every mark, on many streams
-	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(BESIDE) tests/faults $(ARGS)
+	GOAT_FAULTS=$(STREAMS) $(BIN)/pytest $(EACH) tests/faults $(ARGS)
 
 test-long: $(STAMP) ## Take each guard away and see a test fail; the longest streams
-	GOAT_LONG=1 $(BIN)/pytest $(BESIDE) tests/faults/test_removals.py tests/stream/test_graph.py $(ARGS)
+	GOAT_LONG=1 $(BIN)/pytest $(EACH) tests/faults/test_removals.py tests/stream/test_graph.py $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contracts, known holes in dependencies
 	$(BIN)/ruff format --check .

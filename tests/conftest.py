@@ -3,8 +3,7 @@
 A server that cannot be had fails the tests that need it, with the reason; ``-m "not servers"``
 (`make test-unit`) is the way to do without. GOAT_KAFKA and GOAT_QDRANT name servers to use instead.
 
-Beside each other (`-n`) the files of tests that need a server go to two workers in turn, each with
-servers of its own, and the rest go file by file; those that kill programs each by itself.
+Beside each other (`-n`) tests go file by file, each worker with servers of its own.
 """
 
 import os
@@ -25,19 +24,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    served = {item.path: None for item in items if _needs_server(item)}
-    turn = {path: number % 2 for number, path in enumerate(served)}
+    # Files that take long first: at the end nobody is to wait for one.
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = item.nodeid if "nursery" in fixtures else item.path.as_posix()
-        if _needs_server(item):
+        if not SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.servers)
-            group = f"servers {turn[item.path]}"
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-def _needs_server(item: pytest.Item) -> bool:
-    return not SERVER_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

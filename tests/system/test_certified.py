@@ -21,7 +21,7 @@ from tests.system.authority import HOST, Authority, Pair
 from tests.system.certified import certified
 from tests.system.guarded_qdrant import GuardedQdrant
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
+pytestmark = pytest.mark.servers
 
 SOON_S = 10.0
 

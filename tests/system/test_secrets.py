@@ -22,7 +22,7 @@ from tests.system.authority import Authority
 from tests.system.guarded_kafka import KEY_PASSWORD, PASSWORD, GuardedKafka
 from tests.system.guarded_qdrant import KEY, READING_KEY, GuardedQdrant
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
+pytestmark = pytest.mark.servers
 
 MESSAGES = 800
 PATIENCE_S = 60.0

@@ -27,7 +27,7 @@ from tests.system.authority import Authority
 from tests.system.guarded_kafka import KEY_PASSWORD, MECHANISM, PASSWORD, GuardedKafka
 from tests.system.guarded_qdrant import KEY, READING_KEY, GuardedQdrant
 
-pytestmark = [pytest.mark.servers, pytest.mark.xdist_group("servers")]
+pytestmark = pytest.mark.servers
 
 WRONG = "not-the-password-4713"
 SECRETS = (PASSWORD, KEY_PASSWORD, WRONG, KEY, READING_KEY)
