@@ -209,7 +209,7 @@ def test_every_panel_shows_what_is_so(opened: Callable[..., Seen], site: str) ->
     for id_ in ("events", "edges", "users", "items"):
         name = "events_in" if id_ == "events" else id_
         assert number(seen.text(id_)) == status[name]
-    assert "has said nothing for" in seen.text("state-text")
+    seen.until(lambda: "has said nothing for" in seen.text("state-text"))
     kinds = seen.page.locator("#kinds tr").all_inner_texts()
     shown = {row.split("\t")[0]: number(row.split("\t")[1]) for row in kinds}
     assert shown == status["kinds"] and shown["campaign"] > 0
