@@ -1,6 +1,7 @@
 """Mutated messages through codec, orderer and graph, with what must hold after each batch."""
 
 import random
+import re
 import sys
 import time
 import traceback
@@ -23,6 +24,7 @@ from stream.view import GraphConfig
 NOW_US = 1_795_392_000_000_000  # 2026-11-23
 BATCH, SHOWN, GRAPH_EVERY = 500, 10, 4
 PARTITIONS = (Partition("events", 0), Partition("events", 1))
+_LONG = re.compile(rb"[0-9]{4301}")
 Fate = Row | tuple[str, str]  # what was read, or reason and detail of the dead letter
 
 
@@ -197,7 +199,8 @@ def batch_of(values: Sequence[bytes]) -> RecordBatch:
 def may_be_stricter(value: bytes) -> bool:
     """Whether the standard library's JSON is known to be laxer about this message.
 
-    It drops the first of two members of one name unseen, half a character in it included, and
-    nests five times as deep.
+    It drops the first of two members of one name unseen, half a character in it included, nests
+    five times as deep, and reads a number of any length as infinity, if only it has a fraction.
     """
-    return b"\\ud" in value.lower() or value.count(b"[") + value.count(b"{") > 100
+    deep = value.count(b"[") + value.count(b"{") > 100
+    return deep or b"\\ud" in value.lower() or _LONG.search(value) is not None

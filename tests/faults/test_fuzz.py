@@ -13,7 +13,7 @@ from fuzz_files import FileMutator
 from fuzz_messages import Mutator
 from fuzz_sources import SourceFuzz
 from fuzz_states import FileFuzz, make_drift, make_manifest, make_snapshots, make_version
-from fuzz_stream import NOW_US, MessageFuzz, batch_of
+from fuzz_stream import NOW_US, MessageFuzz, batch_of, may_be_stricter
 
 from consumers.drift import DriftConfig
 from consumers.drift_state import DriftState
@@ -207,3 +207,19 @@ def test_a_column_of_parquet_whose_name_is_no_text_is_an_error_of_ours(tmp_path:
     path.write_bytes(path.read_bytes().replace(b"needle", b"nee\xffle"))
     with pytest.raises((SourceError, FormatError)):
         FileSource([path], open_format("parquet")).poll(10, 0.0)
+
+
+@pytest.mark.parametrize("tail", ["", ".0", "e0"])
+def test_a_number_beyond_all_length_is_a_dead_letter(tail: str) -> None:
+    """Also with a fraction, which the standard library takes for infinity; its neighbours come."""
+    said = (
+        '{"type":"erase_user","event_id":"e%d","occurred_at":"2026-11-20T00:00:00Z","user_id":"u"'
+    )
+    numbers = ("1", "9" * 4_301 + tail, "2")
+    values = [(said % n + f',"more":{one}}}').encode() for n, one in enumerate(numbers)]
+    decoded = Codec(Limits(), ManualClock(NOW_US)).decode(batch_of(values))
+    [letter] = decoded.rejects
+    assert (letter.row, letter.reason) == (1, "invalid_json")
+    assert "number out of range" in letter.detail
+    assert len(decoded.events) == 2
+    assert may_be_stricter(values[1]) and not may_be_stricter(values[0])
