@@ -16,6 +16,7 @@ from consumers.settings import Settings
 from consumers.tally import Tally
 from consumers.versions import Versions
 from stream.clock import SystemClock
+from stream.joins import Transition
 from stream.snapshot import SnapshotStore
 from tests.oracle.graph import Edge
 from tests.oracle.stream import StreamOracle, folded
@@ -63,11 +64,9 @@ def verdict(bootstrap: str, settings: Settings) -> dict[str, Any]:
         raise SystemExit("there is no snapshot")
     edges, expected = Counter(state.graph.edges_by_name()), Counter(oracle.edges())
     tally = Tally.from_json(state.extra["tally"])  # type: ignore[arg-type]
-    counts = {
-        name: (getattr(tally, name), oracle.counts[name])
-        for name in COUNTS
-        if getattr(tally, name) != oracle.counts[name]
-    }
+    said = Counter({name: getattr(tally, name) for name in COUNTS}) + tally.transitions
+    names = (*COUNTS, *Transition)
+    counts = {n: (said[n], oracle.counts[n]) for n in names if said[n] != oracle.counts[n]}
     say(f"{len(expected):,} edges, counts that differ: {counts or 'none'}")
     regressed = behind(oracle, settings)
     short = sum(max(0, wanted - got) for got, wanted in counts.values())

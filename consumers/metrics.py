@@ -61,6 +61,14 @@ class StreamFigures(Collector):
         for reason, count in status.reasons.items():
             refused.add_metric([reason], count)
         yield refused
+        turned = CounterMetricFamily(
+            "goat_transitions",
+            "Impressions clicked, clicks converted, conversions without a known cause",
+            labels=["transition"],
+        )
+        for transition, count in status.transitions.items():
+            turned.add_metric([transition], count)
+        yield turned
         yield CounterMetricFamily(
             "goat_messages_repeated", "Messages seen before", value=status.duplicates
         )

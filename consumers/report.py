@@ -126,6 +126,8 @@ def _lines(values: Mapping[str, object]) -> list[str]:
     lines = [f"{values['events_in']:,} messages in = {counts}"]
     if values["reasons"]:
         lines.append(f"dead letters by reason: {values['reasons']}")
+    if values["transitions"]:
+        lines.append(f"impressions and conversions: {values['transitions']}")
     if values["scored_events"]:
         static = values["static_user_recall@20"]  # not compared when live
         compared = "" if static is None else f" with users as of the last version {static:.4f};"

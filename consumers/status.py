@@ -75,6 +75,7 @@ class Status(BaseModel):
     doing : what takes its time just now
     events_in, duplicates, late : messages
     kinds, reasons : applied messages by kind, dead letters by reason
+    transitions : impressions clicked, clicks converted, conversions without a known cause, ...
     lag : messages behind the end of the source; None when that cannot be known
     freshness_p50_s, freshness_p95_s : float or None
         From a message's arrival to its vectors being searchable, of late.
@@ -94,6 +95,7 @@ class Status(BaseModel):
     late: int
     kinds: Mapping[str, int]
     reasons: Mapping[str, int]
+    transitions: Mapping[str, int]
     events_per_s: float
     lag: int | None
     freshness_p50_s: float | None
@@ -173,6 +175,7 @@ class StatusFile:
             late=tally.late,
             kinds=dict(tally.kinds),
             reasons=dict(tally.reasons),
+            transitions=dict(tally.transitions),
             events_per_s=figures.events_per_s,
             lag=figures.lag,
             freshness_p50_s=p50,

@@ -29,6 +29,7 @@ class Tally:
     late : further behind their partition's watermark than is accepted; dead-lettered as well
     reasons : dead letters by reason
     kinds : applied messages by kind
+    transitions : impressions clicked, clicks converted and so on; see `stream.joins.Transition`
     """
 
     events_in: int = 0
@@ -42,6 +43,7 @@ class Tally:
     canaries: int = 0
     reasons: Counter[str] = field(default_factory=Counter[str])
     kinds: Counter[str] = field(default_factory=Counter[str])
+    transitions: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def balanced(self) -> bool:
@@ -62,6 +64,7 @@ class Tally:
         self.late += len(admission.late)
         self.excised += len(admission.excised)
         self.capped += applied.capped
+        self.transitions.update({str(k): n for k, n in applied.transitions.items()})
         self.reasons.update(reject.reason for reject in decoded.rejects)
         self.reasons.update({LATE: len(admission.late)} if len(admission.late) else {})
         counts = np.bincount(decoded.events.kind[admission.keep])
@@ -82,6 +85,7 @@ class Tally:
             "canaries": self.canaries,
             "reasons": {**self.reasons},
             "kinds": {**self.kinds},
+            "transitions": {**self.transitions},
         }
 
     @classmethod

@@ -4,7 +4,7 @@ What the graph is after a stream depends on each partition's events in their ord
 else: not on how they were cut into batches, nor on snapshots or restarts in between.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import pairwise
@@ -23,7 +23,7 @@ from stream.events import Campaign, Item
 from stream.exposure import exposed
 from stream.growing import Growing
 from stream.histories import Histories, Recent
-from stream.joins import Joins, referred
+from stream.joins import Joins, Transition, referred
 from stream.ledger import Ledger
 from stream.view import GraphConfig, GraphView, horizon
 from stream.vocabulary import Vocabulary
@@ -57,6 +57,7 @@ class Applied:
     campaigns : names of the campaigns whose state is new
     capped : int
         Events that were applied only as a count, by the degree cap.
+    transitions : how many impressions were clicked, clicks converted, and so on
     """
 
     row: NDArray[np.int64]
@@ -73,6 +74,7 @@ class Applied:
     lost: EdgesLost
     campaigns: tuple[str, ...]
     capped: int
+    transitions: Mapping[Transition, int]
 
 
 class _Effects:
@@ -143,6 +145,7 @@ class Graph:
         """
         first = self.edges.next
         effects = _Effects()
+        self.joins.transitions.clear()
         self.ledger.take(batch, keep, self.catalog, self.items)
         for rows in self._spans(batch, keep):
             self._span(batch, rows, effects)
@@ -286,6 +289,7 @@ class Graph:
             lost=effects.lost,
             campaigns=tuple(sorted(effects.campaigns)),
             capped=effects.capped,
+            transitions=dict(self.joins.transitions),
         )
 
     def mark_saved(self) -> None:

@@ -13,10 +13,15 @@ Three windows of bounded size carry this: ``pending`` says which edge an event b
 which click came ahead of the impression that it answers, ``waiting`` which edge a conversion
 stands for its cause with. Orderers must remember events for longer than these do: then an id that
 is new is in none of them for an event of its own.
+
+Every step on this way is counted, by `Transition`, and however the stream is cut the counts are
+the same.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import cast
 
 import numpy as np
@@ -29,6 +34,32 @@ from stream.window import IdTable, IdWindow
 
 _WRAP = 1 << 32
 _CONVERTED_IMPRESSION = Kind.CONVERSION | SHOWN
+
+
+class Transition(StrEnum):
+    """What an event does to another one, or finds nobody to do it to.
+
+    Attributes
+    ----------
+    IMPRESSION_CLICKED : an impression got its first click, whichever of them came first
+    IMPRESSION_CONVERTED : one without a click led to a conversion: a negative turned around
+    CLICK_CONVERTED : a click led to a conversion, or took one over from its impression
+    UNATTRIBUTED : a conversion whose cause is not known stands for itself
+    ATTRIBUTED : the cause of one of those has come
+    """
+
+    IMPRESSION_CLICKED = "impression_clicked"
+    IMPRESSION_CONVERTED = "impression_converted"
+    CLICK_CONVERTED = "click_converted"
+    UNATTRIBUTED = "conversion_unattributed"
+    ATTRIBUTED = "conversion_attributed"
+
+
+_BORN = {
+    CLICKED: Transition.IMPRESSION_CLICKED,
+    _CONVERTED_IMPRESSION: Transition.IMPRESSION_CONVERTED,
+    int(Kind.CONVERSION): Transition.CLICK_CONVERTED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +84,12 @@ class Plan:
 
 
 class Joins:
-    """Finds what belongs together, within bounded memory."""
+    """Finds what belongs together, within bounded memory.
+
+    Attributes
+    ----------
+    transitions : how often each has happened; whoever reads it may clear it
+    """
 
     def __init__(
         self, edges: EdgeLog, chains: Chains, *, rows: int, block: int, attribution_us: int
@@ -64,6 +100,7 @@ class Joins:
         self.pending = IdTable(rows, block)
         self.ahead = IdWindow(rows, block)
         self.waiting = IdWindow(rows, block)
+        self.transitions: Counter[Transition] = Counter()
         self.amended: set[int] = set()
         self.erased: set[int] = set()  # users forgotten whose edges are not blanked yet
 
@@ -149,6 +186,8 @@ class Joins:
             Numbers of the edges that were there already and have changed.
         """
         self._remember(partition, plan, first, kind)
+        for i in np.flatnonzero(plan.kind != kind).tolist():
+            self.transitions[_BORN[int(plan.kind[i])]] += 1
         if not any(plan.refers) and not plan.conversions:
             return []
         touched: list[int] = []
@@ -157,6 +196,7 @@ class Joins:
                 continue
             if _is_caused(kind[i], cause):
                 self.waiting.add(partition, [cause], [first + i])
+                self.transitions[Transition.UNATTRIBUTED] += 1
             else:
                 touched += self._answer(partition, cause, first + i)
         for cause, time_us in plan.conversions:
@@ -173,7 +213,7 @@ class Joins:
         if not _apart(self.waiting.values, ids):
             for i, name in enumerate(ids):
                 if not _is_caused(kind[i], plan.refers[i]):
-                    self._relieve(name)
+                    self._relieve(name, first + i)
         if (kind == Kind.CONVERSION).any() or not _apart(ahead, ids):
             new = [
                 i
@@ -188,18 +228,20 @@ class Joins:
         at = self._standing(shown)
         if at is None:
             if shown in self.waiting.values:
-                self._set(click, Kind.CONVERSION)
-                self._relieve(shown)
+                self._click_converted(click, 0)
+                self._relieve(shown, click)
             self.ahead.add(partition, [shown], [click])
             return []
         kind = self._kind(at, self._edges.time_us_at(click))
+        if kind in (Kind.IMPRESSION, _CONVERTED_IMPRESSION):
+            self.transitions[Transition.IMPRESSION_CLICKED] += 1
         if kind == Kind.IMPRESSION:
             self._set(at, CLICKED)
             self._edges.set_link(at, (click - at) % _WRAP)
             return [at]
         if kind == _CONVERTED_IMPRESSION:
             self._set(at, kind | GONE)
-            self._set(click, Kind.CONVERSION)
+            self._click_converted(click, 0)
             return [at]
         return []
 
@@ -213,17 +255,27 @@ class Joins:
         if kind >= GONE:
             return []
         if kind == Kind.IMPRESSION:
+            self.transitions[Transition.IMPRESSION_CONVERTED] += 1
             self._set(at, _CONVERTED_IMPRESSION)
             self.amended.update(self._chains.insert(at))
         else:
-            self._set(at, Kind.CONVERSION | (kind & SHOWN))
+            self._click_converted(at, kind & SHOWN)
         return [at]
 
-    def _relieve(self, cause: str) -> None:
-        """The cause has come: the conversion need no longer stand for itself."""
+    def _click_converted(self, at: int, shown: int) -> None:
+        if self._kind(at) & ~SHOWN != Kind.CONVERSION:
+            self.transitions[Transition.CLICK_CONVERTED] += 1
+        self._set(at, Kind.CONVERSION | shown)
+
+    def _relieve(self, cause: str, by: int) -> None:
+        """An event has come that a conversion stands for: it need do so no longer."""
         at = self.waiting.values.get(cause)
-        if at is not None and self._kind(at) < GONE:
-            self._set(at, self._kind(at) | GONE)
+        if at is None or self._kind(at) >= GONE:
+            return
+        # What is older may have been dropped already, which depends on where the stream is cut.
+        if self._kind(at, self._edges.time_us_at(by)) < GONE:
+            self.transitions[Transition.ATTRIBUTED] += 1
+        self._set(at, self._kind(at) | GONE)
 
     def _standing(self, name: str) -> int | None:
         """The edge that stands for an event."""

@@ -35,6 +35,7 @@ def registry(tmp_path: Path) -> CollectorRegistry:
     status = StatusFile(tmp_path, clock)
     one = ingestor(5)
     one.pipeline.tally.reasons["late"] = 2
+    one.pipeline.tally.transitions["click_converted"] = 3
     status.note(one)
     clock.advance(2_000_000)
     made.register(StreamFigures(lambda: status.last, clock))
@@ -47,6 +48,7 @@ def test_the_fast_path_the_monitor_and_fine_tunes_tell(tmp_path: Path) -> None:
     value = registry(tmp_path).get_sample_value
     assert value("goat_status_age_seconds") == 2.0
     assert value("goat_messages_applied_total", {"kind": "click"}) == 5
+    assert value("goat_transitions_total", {"transition": "click_converted"}) == 3
     assert value("goat_messages_refused_total", {"reason": "late"}) == 2
     assert value("goat_source_lag_messages") == 3
     searchable = "goat_event_to_searchable_seconds"

@@ -68,7 +68,7 @@ def verdict(state: Path, seed: int, as_of: AsOf = lambda _, at: at) -> Found:
     found.lost += [f"edge {edge}" for edge in expected - edges]
     found.doubled += [f"edge {edge}" for edge in edges - expected]
     tally = Tally.from_json(stored.extra["tally"])  # type: ignore[arg-type]
-    said = {name: getattr(tally, name) for name in COUNTS} | dict(tally.kinds)
+    said = {name: getattr(tally, name) for name in COUNTS} | tally.kinds | tally.transitions
     for name in said.keys() | oracle.counts.keys():
         got, wanted = said.get(name, 0), oracle.counts.get(name, 0)
         if got != wanted:

@@ -16,6 +16,7 @@ import pytest
 
 from consumers.homes import FOLDER
 from consumers.retraining import ROLLBACKS, Requests
+from stream.joins import Transition
 from stream.snapshot import SnapshotStore
 from tests.faults import nursery
 from tests.faults.group import Group
@@ -155,10 +156,11 @@ def verdict(group: Group, seed: int) -> Found:
         tally = stored.extra["tally"]
         assert isinstance(tally, dict)
         said.update({name: int(str(tally.get(name, 0))) for name in COUNTS if name in tally})
+        said.update(tally["transitions"])
     expected = Counter(oracle.edges())
     found.lost += [f"edge {edge}" for edge in expected - edges]
     found.doubled += [f"edge {edge}" for edge in edges - expected]
-    for name in ("events_in", "duplicates", "late"):
+    for name in ("events_in", "duplicates", "late", *Transition):
         if said[name] != oracle.counts[name]:
             found.lost.append(f"{name} {said[name]} of {oracle.counts[name]}")
     points(group.index, oracle, found)

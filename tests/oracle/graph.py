@@ -1,5 +1,6 @@
 """A plain graph that keeps dictionaries and looks at one event after the other."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -108,6 +109,7 @@ class Oracle:
     removed: set[str] = field(default_factory=set)
     counts: dict[str, tuple[int, int]] = field(default_factory=dict)
     fate: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("dup", "late", "cap"), 0))
+    transitions: Counter[str] = field(default_factory=Counter[str])
 
     def __post_init__(self) -> None:
         self.seen = Memory(self.ordering.remembered, self.ordering.block)
@@ -176,13 +178,14 @@ class Oracle:
         standing = self.pending.get(e.id)
         waiter = self.waiting.get(e.id)
         if waiter is not None:
-            self.edges[waiter].alive = False
+            self.relieve(waiter, e)
         if standing is not None:
             edge.alive = not edge.shown
+            self.transitions["impression_clicked"] += edge.shown
         else:
             self.pending.put(e.id, at)
             if waiter is not None:
-                edge.kind = Kind.CONVERSION
+                self.turn(edge)
         if not e.refers:
             return
         shown = self.pending.get(e.refers)
@@ -190,14 +193,15 @@ class Oracle:
             self.pending.put(e.refers, at)
             waiter = self.waiting.get(e.refers)
             if waiter is not None:
-                self.edges[waiter].alive = False
-                edge.kind = Kind.CONVERSION
+                self.relieve(waiter, e)
+                self.turn(edge)
             return
         answered = self.edges[shown]
         if answered.alive and answered.shown and self.joined(answered, e):
             answered.alive = False
+            self.transitions["impression_clicked"] += 1
             if answered.kind is Kind.CONVERSION:
-                edge.kind = Kind.CONVERSION
+                self.turn(edge)
             else:
                 answered.click = at
 
@@ -206,12 +210,26 @@ class Oracle:
         if at is None:
             if self.waiting.get(e.refers) is None:
                 self.waiting.put(e.refers, self.new(e))
+                self.transitions["conversion_unattributed"] += 1
             return
         edge = self.edges[at]
         if not edge.alive and edge.click is not None and self.joined(edge, e):
             edge = self.edges[edge.click]
         if edge.alive and self.joined(edge, e):
-            edge.kind = Kind.CONVERSION
+            self.turn(edge)
+
+    def turn(self, edge: Edge) -> None:
+        """It has led to a conversion."""
+        if edge.kind is not Kind.CONVERSION:
+            kind = "impression" if edge.kind is Kind.IMPRESSION else "click"
+            self.transitions[f"{kind}_converted"] += 1
+        edge.kind = Kind.CONVERSION
+
+    def relieve(self, waiter: int, e: E) -> None:
+        """The cause of a conversion has come, or a click that stands for the cause."""
+        edge = self.edges[waiter]
+        self.transitions["conversion_attributed"] += edge.alive and self.joined(edge, e)
+        edge.alive = False
 
     def joined(self, edge: Edge, e: E) -> bool:
         return edge.time >= e.time - self.config.attribution_us

@@ -27,7 +27,7 @@ class StreamOracle:
     Attributes
     ----------
     parts : partition number -> the plain graph of its users
-    counts : fates and kinds of the messages so far
+    counts : fates and kinds of the messages so far, and what they have turned around
     """
 
     graph: GraphConfig
@@ -46,8 +46,9 @@ class StreamOracle:
             self.counts["dead_letters"] += 1
             return
         part = self.parts.setdefault(partition, self._part())
-        before = dict(part.fate)
+        before, turned = dict(part.fate), Counter(part.transitions)
         part.feed(event)
+        self.counts.update(part.transitions - turned)
         for name, fate in (("duplicates", "dup"), ("late", "late"), ("capped", "cap")):
             self.counts[name] += part.fate[fate] - before[fate]
         if part.fate["dup"] + part.fate["late"] > before["dup"] + before["late"]:

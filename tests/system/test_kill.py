@@ -32,6 +32,7 @@ from model.state import ModelState
 from stream.batch import Partition
 from stream.clock import SystemClock
 from stream.deadline import Deadline
+from stream.joins import Transition
 from stream.simulator import Simulator, SimulatorConfig
 from stream.sink import DeadLetter
 from stream.snapshot import SnapshotStore
@@ -233,5 +234,7 @@ def test_twenty_kills_change_nothing(
     assert min(tally.duplicates, tally.late, tally.kinds["conversion"]) > 10
     assert tally.reasons["invalid_json"] == 40
     assert tally.kinds["erase_user"] >= 6
+    turned = (Transition.IMPRESSION_CLICKED, Transition.CLICK_CONVERTED)
+    assert min(tally.transitions[one] for one in turned) > 10
     assert len(edges) > 3_000
     assert in_the_midst >= KILLS // 2
