@@ -127,7 +127,9 @@ def _lines(values: Mapping[str, object]) -> list[str]:
     if values["reasons"]:
         lines.append(f"dead letters by reason: {values['reasons']}")
     if values["transitions"]:
-        lines.append(f"impressions and conversions: {values['transitions']}")
+        turned = cast(Mapping[str, int], values["transitions"])
+        said = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in sorted(turned.items()))
+        lines.append(f"joined: {said}")
     if values["scored_events"]:
         static = values["static_user_recall@20"]  # not compared when live
         compared = "" if static is None else f" with users as of the last version {static:.4f};"
