@@ -196,8 +196,7 @@ def _in_binary(path: Path, needle: Needle, within: bytes = b"") -> int:
             return needle.in_bytes(gzip.decompress(raw[:]))
         if raw[:16] == b"SQLite format 3\x00":
             return sum(needle.in_text(text) for text in _texts_of(path))
-        spans = written(file.fileno())
-        return needle.in_bytes(raw, within, spans) if spans else 0
+        return needle.in_bytes(raw, within, written(file.fileno()))
 
 
 def written(descriptor: int) -> list[Span]:
@@ -214,11 +213,11 @@ def written(descriptor: int) -> list[Span]:
     while at < size:
         try:
             begin = os.lseek(descriptor, at, os.SEEK_DATA)
+            at = os.lseek(descriptor, begin, os.SEEK_HOLE)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
-            break  # a hole up to the end
-        at = os.lseek(descriptor, begin, os.SEEK_HOLE)
+            break  # a hole up to the end, or an end that somebody has just cut off
         start, stop = max(0, begin - mmap.PAGESIZE), min(size, at + mmap.PAGESIZE)
         if spans and start <= spans[-1][1]:
             start, _ = spans.pop()

@@ -10,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -121,7 +121,9 @@ class Needle:
                 return True
         return self.in_text(str(line.get("detail", "")))
 
-    def in_bytes(self, content: Any, within: bytes = b"", spans: Iterable[Span] = ()) -> int:
+    def in_bytes(
+        self, content: Any, within: bytes = b"", spans: Sequence[Span] | None = None
+    ) -> int:
         """How often a binary file holds it, as UTF-8, UTF-16 or JSON; 0 for an id that is short.
 
         Parameters
@@ -129,13 +131,13 @@ class Needle:
         content : bytes-like with `find`
         within : bytes
             Characters with which an id goes on, beside letters and digits.
-        spans : where to look, and nowhere else; everywhere if there are none
+        spans : where to look, and nowhere else; None is everywhere
         """
         if not self.telling:
             return 0
         raws = {one.encode() for one in self._spellings}
         raws |= {self.user.encode(code) for code in ("utf-16-le", "utf-16-be")}
-        where = tuple(spans) or ((0, len(content)),)
+        where = ((0, len(content)),) if spans is None else spans
         return sum(_occurrences(content, raw, within, span) for raw in raws for span in where)
 
 

@@ -4,7 +4,6 @@ import subprocess
 from pathlib import Path
 
 
-def copy_of(folder: Path, to: Path) -> Path:
+def copy_of(folder: Path, to: Path) -> None:
     """A copy with the same holes; `shutil.copytree` would write them out."""
     subprocess.run(["cp", "-a", folder, to], check=True)
-    return to
